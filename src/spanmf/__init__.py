@@ -1,0 +1,34 @@
+"""spanmf: spatial non-negative matrix factorisation for tissues.
+
+Namespaces follow scanpy and squidpy: :mod:`~spanmf.gr` (graphs), :mod:`~spanmf.tl` (tools), :mod:`~spanmf.metrics`,
+:mod:`~spanmf.pl` (plots), :mod:`~spanmf.io`, :mod:`~spanmf.datasets`. Each is imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from . import datasets, gr, io, metrics, pl, tl
+
+__all__ = ["datasets", "gr", "io", "metrics", "pl", "tl"]
+
+try:
+    __version__ = version("spanmf")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

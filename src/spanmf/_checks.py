@@ -1,0 +1,188 @@
+"""Every error that a user can cause is raised here: what was found, what is allowed, which call to make next."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anndata import AnnData
+
+MAX_MEAN_DEGREE = 1000  # a graph beyond this is taken for a mistake in the radius
+
+
+class SpanmfWarning(UserWarning):
+    """Something about the data or the result that the user should look at."""
+
+
+class ConvergenceWarning(SpanmfWarning):
+    """``max_iter`` was reached before the stopping rule was met."""
+
+
+def warn(msg: str, category: type[Warning] = SpanmfWarning) -> None:
+    """Warn at the user's own line."""
+    depth, frame = 1, __import__("sys")._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("spanmf"):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(msg, category, stacklevel=depth)
+
+
+def _listed(names: Iterable[Any], n: int = 8) -> str:
+    names = [str(x) for x in names]
+    more = f", … ({len(names)} in all)" if len(names) > n else ""
+    return (", ".join(repr(x) for x in names[:n]) + more) if names else "nothing"
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """``value`` must be one of ``allowed``."""
+    if value not in allowed:
+        msg = f"`{name}` must be one of {', '.join(repr(a) for a in allowed)}, not {value!r}."
+        raise ValueError(msg)
+
+
+def check_range(
+    name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, integer: bool = False, open_low: bool = False
+) -> None:
+    """``low <= value <= high`` (``low < value`` when ``open_low``), finite, of the right type."""
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kinds):
+        msg = f"`{name}` must be {'an integer' if integer else 'a number'}, not {value!r} ({type(value).__name__})."
+        raise TypeError(msg)
+    if not np.isfinite(value) or value > high or value < low or (open_low and value == low):
+        lower = "" if low == -np.inf else f"{'more than' if open_low else 'at least'} {low:g}"
+        upper = "" if high == np.inf else f"at most {high:g}"
+        msg = f"`{name}` must be {' and '.join(x for x in (lower, upper) if x) or 'finite'}, not {value!r}."
+        raise ValueError(msg)
+
+
+def check_key(container: Any, key: str, where: str, hint: str = "") -> None:
+    """``key`` must be in ``container`` (obs, obsm, layers, …); the error lists what is there."""
+    if key not in container:
+        msg = f"{key!r} is not in `adata.{where}`, which holds {_listed(container)}. {hint}".rstrip()
+        raise KeyError(msg)
+
+
+def check_table(adata: AnnData, *, min_obs: int = 2) -> None:
+    """The table must have observations, variables and unique observation names."""
+    if adata.n_obs < min_obs or adata.n_vars < 1:
+        msg = (
+            f"The table has {adata.n_obs} observations and {adata.n_vars} variables; "
+            f"at least {min_obs} observations and 1 variable are needed."
+        )
+        raise ValueError(msg)
+    if not adata.obs_names.is_unique:
+        dup = adata.obs_names[adata.obs_names.duplicated()].unique()
+        msg = f"{len(dup)} observation names are not unique ({_listed(dup, 3)}). Call `adata.obs_names_make_unique()` first."
+        raise ValueError(msg)
+
+
+def values_of(X: Any) -> np.ndarray:
+    """The stored values of a sparse or dense matrix, as one flat array."""
+    return X.data if sp.issparse(X) else np.asarray(X).ravel()
+
+
+def check_matrix(X: Any, name: str) -> None:
+    """X must be numeric, finite and non-negative; the error names the layer and how many values are wrong."""
+    v = values_of(X)
+    if v.dtype.kind not in "fiub":
+        msg = f"{name} must be numeric, not {v.dtype}. Convert it first, e.g. `adata.X = adata.X.astype('float32')`."
+        raise TypeError(msg)
+    if v.size == 0:
+        msg = f"{name} is all zero: there is nothing to factorise."
+        raise ValueError(msg)
+    low, high = v.min(), v.max()  # NaN propagates
+    if not (np.isfinite(low) and np.isfinite(high)):
+        n_nan, n_inf = int(np.isnan(v).sum()), int(np.isinf(v).sum())
+        msg = (
+            f"{name} holds {n_nan} NaN and {n_inf} infinite values. "
+            "Remove or impute them first, e.g. `adata = adata[:, np.isfinite(adata.X.sum(0))]`."
+        )
+        raise ValueError(msg)
+    if low < 0:
+        n_neg = int((v < 0).sum())
+        hint = (
+            " It looks scaled (mean near 0 per gene, as after `sc.pp.scale`): pass the log-normalised values instead, "
+            "kept for example in a layer before scaling (`layer='lognorm'`) or in `adata.raw.to_adata()`."
+            if n_neg > 0.05 * v.size
+            else " Set them to zero only if you know where they come from."
+        )
+        msg = f"{name} holds {n_neg} negative values (lowest {low:.3g}), and a non-negative factorisation needs none.{hint}"
+        raise ValueError(msg)
+    if high == 0:
+        msg = f"{name} is all zero: there is nothing to factorise."
+        raise ValueError(msg)
+
+
+def looks_like_counts(X: Any) -> bool:
+    """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values)."""
+    v = values_of(X)[:100_000]
+    v = v[v != 0]
+    return bool(v.size and v.max() > 1 and np.all(v == np.round(v)))
+
+
+def warn_if_counts(X: Any, name: str) -> None:
+    """Raw counts where log-normalised values are expected: name the two scanpy calls."""
+    if looks_like_counts(X):
+        warn(
+            f"{name} looks like raw counts, and the Frobenius loss expects log-normalised values. Call "
+            "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)` first, pass `normalize=True`, or use `loss='kl'`."
+        )
+
+
+def check_n_components(n_components: Any, n_obs: int, n_vars: int) -> None:
+    """1 <= n_components <= min(n, p)."""
+    check_range("n_components", n_components, 1, integer=True)
+    if n_components > min(n_obs, n_vars):
+        msg = (
+            f"`n_components` is {n_components}, more than min(observations, variables in use) = min({n_obs}, {n_vars}). "
+            "Ask for fewer, or use more variables (`mask_var=None` uses all)."
+        )
+        raise ValueError(msg)
+
+
+def check_coordinates(coords: Any, key: str, n_obs: int) -> np.ndarray:
+    """Coordinates as float64 (n × 2 or n × 3), finite."""
+    coords = np.asarray(coords)
+    if coords.ndim != 2 or coords.shape[1] not in (2, 3):
+        msg = f"`adata.obsm[{key!r}]` must have 2 or 3 columns, one per axis; its shape is {coords.shape}."
+        raise ValueError(msg)
+    if coords.dtype.kind not in "fiub":
+        msg = f"`adata.obsm[{key!r}]` must be numeric, not {coords.dtype}."
+        raise TypeError(msg)
+    coords = np.ascontiguousarray(coords, dtype=np.float64)
+    bad = ~np.isfinite(coords).all(1)
+    if bad.any():
+        msg = (
+            f"{int(bad.sum())} of {n_obs} observations have NaN or infinite coordinates in `adata.obsm[{key!r}]`. "
+            f"Drop them first: `adata = adata[np.isfinite(adata.obsm[{key!r}]).all(1)].copy()`."
+        )
+        raise ValueError(msg)
+    return coords
+
+
+def check_radii(contact_radius: float, context_radius: float) -> None:
+    """Contact > 0, context 0 (none) or at least the contact radius."""
+    check_range("contact_radius", contact_radius, 0, open_low=True)
+    check_range("context_radius", context_radius, 0)
+    if 0 < context_radius < contact_radius:
+        msg = (
+            f"`context_radius` ({context_radius:g}) is smaller than `contact_radius` ({contact_radius:g}). "
+            "Give a larger one, or 0 for contact edges only."
+        )
+        raise ValueError(msg)
+
+
+def check_square(A: Any, n: int, name: str) -> None:
+    """A graph must be a sparse or dense n × n matrix of finite, non-negative weights."""
+    if getattr(A, "shape", None) != (n, n):
+        msg = f"{name} has shape {getattr(A, 'shape', None)}, but there are {n} observations: it belongs to another table."
+        raise ValueError(msg)
+    v = values_of(A)
+    if v.size and not (np.isfinite(v.min()) and np.isfinite(v.max()) and v.min() >= 0):
+        msg = f"{name} must hold finite, non-negative weights."
+        raise ValueError(msg)

@@ -1,0 +1,238 @@
+"""From AnnData and SpatialData to arrays, and back: reading of slots, library slices, writing of results."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from . import _checks, _keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+GRAPH_HINT = (
+    "Call `sn.gr.contact_neighbors(adata)` or `sq.gr.spatial_neighbors(adata)` first, "
+    "or name another graph of `adata.obsp` with `connectivity_key=`."
+)
+
+
+def get_table(data: AnnData | SpatialData, table_key: str | None = None, *, min_obs: int = 2) -> AnnData:
+    """The AnnData itself, or a SpatialData's table, checked for size and unique names."""
+    if hasattr(data, "tables") and not hasattr(data, "obsm"):
+        tables = data.tables
+        if table_key is None and len(tables) == 1:
+            table_key = next(iter(tables))
+        if table_key is None or table_key not in tables:
+            msg = f"Name one of the SpatialData's tables with `table_key=`: it holds {_checks._listed(tables)}."
+            raise KeyError(msg)
+        data = tables[table_key]
+    elif not (hasattr(data, "obsm") and hasattr(data, "n_vars")):
+        msg = f"Expected an AnnData or a SpatialData, not {type(data).__name__}."
+        raise TypeError(msg)
+    _checks.check_table(data, min_obs=min_obs)
+    return data
+
+
+def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
+    """``X`` or a layer as it is stored (backed ones are read), and its name for messages."""
+    if layer is None:
+        X, name = adata.X, "`adata.X`"
+        if X is None:
+            msg = f"`adata.X` is empty. Name a layer with `layer=`: `adata.layers` holds {_checks._listed(adata.layers)}."
+            raise KeyError(msg)
+    else:
+        _checks.check_key(adata.layers, layer, "layers")
+        X, name = adata.layers[layer], f"`adata.layers[{layer!r}]`"
+    if hasattr(X, "to_memory"):  # backed sparse
+        X = X.to_memory()
+    elif not sp.issparse(X):
+        X = np.asarray(X)  # dense, backed dense (h5py), ArrayView
+    return X, name
+
+
+def get_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
+    """Boolean mask of the variables in use. ``"auto"``: highly variable genes where they are marked, else all."""
+    if mask_var is None or (isinstance(mask_var, str) and mask_var == "auto" and _keys.HIGHLY_VARIABLE not in adata.var):
+        return np.ones(adata.n_vars, dtype=bool)
+    if isinstance(mask_var, str):
+        key = _keys.HIGHLY_VARIABLE if mask_var == "auto" else mask_var
+        _checks.check_key(adata.var, key, "var", "`mask_var=None` uses all variables.")
+        mask = adata.var[key].to_numpy()
+    else:
+        mask = np.asarray(mask_var)
+    if mask.shape != (adata.n_vars,) or mask.dtype != bool:
+        msg = f"`mask_var` must be a boolean of length {adata.n_vars}, not {mask.dtype} of shape {mask.shape}."
+        raise ValueError(msg)
+    if not mask.any():
+        msg = "`mask_var` selects no variable. `mask_var=None` uses all variables."
+        raise ValueError(msg)
+    return mask
+
+
+def get_coordinates(adata: AnnData, spatial_key: str = _keys.SPATIAL) -> np.ndarray:
+    """Coordinates as float64 (n × 2 or n × 3)."""
+    hint = "Put the coordinates of the cells there, one row a cell: `adata.obsm['spatial'] = adata.obs[['x', 'y']].to_numpy()`."
+    _checks.check_key(adata.obsm, spatial_key, "obsm", hint)
+    return _checks.check_coordinates(adata.obsm[spatial_key], spatial_key, adata.n_obs)
+
+
+def get_libraries(adata: AnnData, library_key: str | None) -> tuple[np.ndarray, list[str]]:
+    """Library code of every observation (int32) and the library names; one unnamed library without a key."""
+    if library_key is None:
+        return np.zeros(adata.n_obs, dtype=np.int32), [""]
+    _checks.check_key(adata.obs, library_key, "obs")
+    codes, names = pd.factorize(adata.obs[library_key], sort=True)
+    if (codes < 0).any():
+        msg = f"`adata.obs[{library_key!r}]` is missing (NaN) for {int((codes < 0).sum())} observations."
+        raise ValueError(msg)
+    return codes.astype(np.int32), [str(x) for x in names]
+
+
+def get_labels(adata: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]:
+    """Codes (−1 where missing) and names of a categorical column, in the order of its categories."""
+    _checks.check_key(adata.obs, cluster_key, "obs")
+    column = adata.obs[cluster_key]
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(str).where(column.notna()).astype("category")
+    column = column.cat.remove_unused_categories()
+    return column.cat.codes.to_numpy(), [str(c) for c in column.cat.categories]
+
+
+def graph_key(adata: AnnData, connectivity_key: str | None = None) -> str:
+    """Resolve a graph's full ``obsp`` key: as given, with the suffix, or ``contact`` before squidpy's ``spatial``."""
+    candidates = [_keys.CONTACT, _keys.SPATIAL] if connectivity_key is None else [connectivity_key]
+    for base in candidates:
+        for key in (base, _keys.GraphKeys(base).connectivities):
+            if key in adata.obsp:
+                return key
+    found = "No spatial graph" if connectivity_key is None else f"No graph {connectivity_key!r}"
+    msg = f"{found} in `adata.obsp`, which holds {_checks._listed(adata.obsp)}. {GRAPH_HINT}"
+    raise KeyError(msg)
+
+
+def get_graph(adata: AnnData, connectivity_key: str | None = None) -> tuple[sp.csr_matrix, str]:
+    """A graph of ``obsp`` as float32 CSR with sorted indices and no self-loops, and its full key.
+
+    The stored graph is never changed: a copy is made where it has another form.
+    """
+    key = graph_key(adata, connectivity_key)
+    A = adata.obsp[key]
+    _checks.check_square(A, adata.n_obs, f"`adata.obsp[{key!r}]`")
+    return as_graph(A), key
+
+
+def as_graph(A: Any) -> sp.csr_matrix:
+    """Any square matrix of weights as canonical float32 CSR without a diagonal (copied only where it must be)."""
+    A = sp.csr_matrix(A) if not sp.issparse(A) else A.tocsr()
+    if A.dtype != np.float32:
+        A = A.astype(np.float32)
+    if not A.has_canonical_format:
+        A = A.copy()
+        A.sum_duplicates()
+    if A.diagonal().any():
+        A = A.copy()
+        A.setdiag(0)
+        A.eliminate_zeros()
+    return sp.csr_matrix(A)
+
+
+def get_representation(adata: AnnData, use_rep: str) -> np.ndarray:
+    """A dense float32 representation from ``obsm`` (given with or without ``X_``)."""
+    key = use_rep if use_rep in adata.obsm else f"X_{use_rep}"
+    if key not in adata.obsm:
+        _checks.check_key(adata.obsm, use_rep, "obsm", "Make factors first, e.g. `sn.tl.snmf(adata)`.")
+    rep = adata.obsm[key]
+    rep = np.ascontiguousarray(rep.toarray() if sp.issparse(rep) else rep, dtype=np.float32)
+    if rep.ndim != 2:
+        msg = f"`adata.obsm[{key!r}]` must have two axes, not shape {rep.shape}."
+        raise ValueError(msg)
+    if not np.isfinite(rep).all():
+        msg = f"`adata.obsm[{key!r}]` holds {int((~np.isfinite(rep)).sum())} NaN or infinite values."
+        raise ValueError(msg)
+    return rep
+
+
+def get_factors(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """W (n × k) and H (k × p; zero columns for variables that were masked out) of a factorisation in the table."""
+    keys = _keys.FactorKeys(key)
+    hint = f"Run `sn.tl.{key}(adata)` first." if key in ("nmf", "snmf", "hsnmf") else "Run `sn.tl.nmf(adata)` first."
+    _checks.check_key(adata.obsm, keys.factors, "obsm", hint)
+    _checks.check_key(adata.varm, keys.loadings, "varm", hint)
+    W = np.ascontiguousarray(adata.obsm[keys.factors], dtype=np.float32)
+    H = np.ascontiguousarray(np.asarray(adata.varm[keys.loadings], dtype=np.float32).T)
+    return W, H
+
+
+def iter_libraries(codes: np.ndarray, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and row indices of each library."""
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    for i, name in enumerate(names):
+        yield name, order[bounds[i] : bounds[i + 1]]
+
+
+def ordered_labels(codes: np.ndarray) -> pd.Categorical:
+    """Labels "0", "1", … in decreasing size (ties: first seen first); negative codes become NaN."""
+    codes = np.asarray(codes)
+    known = codes >= 0
+    values, first, counts = np.unique(codes[known], return_index=True, return_counts=True)
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[np.lexsort((first, -counts))] = np.arange(len(values))
+    out = np.full(len(codes), -1, dtype=np.int64)
+    out[known] = rank[np.searchsorted(values, codes[known])]
+    return pd.Categorical.from_codes(out, categories=[str(i) for i in range(len(values))])
+
+
+def provenance(params: Mapping[str, Any], **results: Any) -> dict[str, Any]:
+    """What goes into ``uns[key]``: parameters that a store can hold (None is left out), results, versions."""
+    packages = ("spanmf", "numpy", "scipy", "numba", "scikit-learn", "scanpy", "anndata", "igraph", "leidenalg", "networkit")
+    return {
+        "params": storable(params),
+        **storable(results),
+        "versions": {p: version(p) for p in packages},
+    }
+
+
+def storable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested dict that ``write_h5ad`` and ``write_zarr`` accept: no None, tuples, slices or ragged lists."""
+    out: dict[str, Any] = {}
+    for k, v in values.items():
+        if v is None:
+            continue
+        if isinstance(v, dict):
+            out[str(k).replace("/", "|")] = storable(v)
+        elif isinstance(v, (tuple, list)):
+            out[str(k).replace("/", "|")] = np.asarray(v)
+        elif isinstance(v, (bool, int, float, str, np.ndarray, np.generic)):
+            out[str(k).replace("/", "|")] = v
+        else:
+            out[str(k).replace("/", "|")] = str(v)
+    return out
+
+
+def write_factors(adata: AnnData, key: str, W: np.ndarray, H: np.ndarray, mask: np.ndarray) -> None:
+    """Write W and Hᵀ (zero rows for masked-out variables), both float32."""
+    keys = _keys.FactorKeys(key)
+    loadings = np.zeros((adata.n_vars, H.shape[0]), dtype=np.float32)
+    loadings[mask] = H.T
+    adata.obsm[keys.factors] = np.ascontiguousarray(W, dtype=np.float32)
+    adata.varm[keys.loadings] = loadings
+
+
+def default_rng(rng: Any, random_state: Any = None) -> np.random.Generator:
+    """A Generator from ``rng`` (seed or Generator) or its scanpy alias ``random_state``."""
+    seed = rng if random_state is None else random_state
+    if isinstance(seed, np.random.RandomState):
+        seed = seed.randint(2**31 - 1)
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        msg = f"`rng` must be a non-negative integer or a numpy Generator, not {seed!r}."
+        raise ValueError(msg) from None

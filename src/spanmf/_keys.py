@@ -1,0 +1,64 @@
+"""Names of slots: the only place where they are spelled.
+
+``key_added`` is a base name; everything a function writes is derived from it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GraphKeys:
+    """Slots of a graph with base name ``key`` (the shape scanpy and squidpy read)."""
+
+    key: str
+
+    @property
+    def connectivities(self) -> str:
+        """``obsp`` key of the edge weights."""
+        return f"{self.key}_connectivities"
+
+    @property
+    def distances(self) -> str:
+        """``obsp`` key of the edge lengths."""
+        return f"{self.key}_distances"
+
+    @property
+    def neighbors(self) -> str:
+        """``uns`` key that scanpy calls ``neighbors_key``."""
+        return f"{self.key}_neighbors"
+
+
+@dataclass(frozen=True)
+class FactorKeys:
+    """Slots of a factorisation with base name ``key``."""
+
+    key: str
+
+    @property
+    def factors(self) -> str:
+        """``obsm`` key of W (observations × components)."""
+        return f"X_{self.key}"
+
+    @property
+    def loadings(self) -> str:
+        """``varm`` key of Hᵀ (features × components)."""
+        return f"{self.key}_loadings"
+
+    @property
+    def labels(self) -> str:
+        """``obs`` key of the categorical labels."""
+        return self.key
+
+    @property
+    def provenance(self) -> str:
+        """``uns`` key of parameters, objective trace and versions."""
+        return self.key
+
+
+CONNECTIVITIES_SUFFIX = "_connectivities"
+SPATIAL = "spatial"  # obsm key of coordinates, and squidpy's base name of a graph
+CONTACT = "contact"
+HYBRID = "hybrid"
+HIGHLY_VARIABLE = "highly_variable"

@@ -1,0 +1,29 @@
+"""The logger "spanmf" and a timing context.
+
+The package installs no handler: ``logging.basicConfig(level="INFO")`` shows what it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger("spanmf")
+logger.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def timed(what: str) -> Iterator[list[str]]:
+    """Log one INFO line ``what: … (seconds)`` when the block ends without an error.
+
+    The block may append words (keys written, sizes) to the list it is given.
+    """
+    notes: list[str] = []
+    start = time.perf_counter()
+    yield notes
+    logger.info("%s: %s (%.2f s)", what, ", ".join(notes) or "done", time.perf_counter() - start)

@@ -1,0 +1,1 @@
+"""Numerical engine: arrays in, arrays out. Knows no AnnData, no pandas, no plots."""
