@@ -45,7 +45,9 @@ def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
     if layer is None:
         X, name = adata.X, "`adata.X`"
         if X is None:
-            msg = f"`adata.X` is empty. Name a layer with `layer=`: `adata.layers` holds {_checks._listed(adata.layers)}."
+            msg = (
+                f"`adata.X` is empty. Name a layer with `layer=`: `adata.layers` holds {_checks._listed(adata.layers)}."
+            )
             raise KeyError(msg)
     else:
         _checks.check_key(adata.layers, layer, "layers")
@@ -59,7 +61,9 @@ def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
 
 def get_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
     """Boolean mask of the variables in use. ``"auto"``: highly variable genes where they are marked, else all."""
-    if mask_var is None or (isinstance(mask_var, str) and mask_var == "auto" and _keys.HIGHLY_VARIABLE not in adata.var):
+    if mask_var is None or (
+        isinstance(mask_var, str) and mask_var == "auto" and _keys.HIGHLY_VARIABLE not in adata.var
+    ):
         return np.ones(adata.n_vars, dtype=bool)
     if isinstance(mask_var, str):
         key = _keys.HIGHLY_VARIABLE if mask_var == "auto" else mask_var
@@ -192,7 +196,18 @@ def ordered_labels(codes: np.ndarray) -> pd.Categorical:
 
 def provenance(params: Mapping[str, Any], **results: Any) -> dict[str, Any]:
     """What goes into ``uns[key]``: parameters that a store can hold (None is left out), results, versions."""
-    packages = ("spanmf", "numpy", "scipy", "numba", "scikit-learn", "scanpy", "anndata", "igraph", "leidenalg", "networkit")
+    packages = (
+        "spanmf",
+        "numpy",
+        "scipy",
+        "numba",
+        "scikit-learn",
+        "scanpy",
+        "anndata",
+        "igraph",
+        "leidenalg",
+        "networkit",
+    )
     return {
         "params": storable(params),
         **storable(results),
