@@ -145,24 +145,57 @@ def check_n_components(n_components: Any, n_obs: int, n_vars: int) -> None:
         raise ValueError(msg)
 
 
-def check_coordinates(coords: Any, key: str, n_obs: int) -> np.ndarray:
-    """Coordinates as float64 (n × 2 or n × 3), finite."""
+def check_coordinates(coords: Any, key: str | None, n_obs: int) -> np.ndarray:
+    """Coordinates as float64 (n × 2 or n × 3), finite. ``key`` names them in ``adata.obsm`` (None: a plain array)."""
     coords = np.asarray(coords)
+    name = "The coordinates" if key is None else f"`adata.obsm[{key!r}]`"
     if coords.ndim != 2 or coords.shape[1] not in (2, 3):
-        msg = f"`adata.obsm[{key!r}]` must have 2 or 3 columns, one per axis; its shape is {coords.shape}."
+        msg = f"{name} must have 2 or 3 columns, one per axis; the shape is {coords.shape}."
         raise ValueError(msg)
     if coords.dtype.kind not in "fiub":
-        msg = f"`adata.obsm[{key!r}]` must be numeric, not {coords.dtype}."
+        msg = f"{name} must be numeric, not {coords.dtype}."
         raise TypeError(msg)
     coords = np.ascontiguousarray(coords, dtype=np.float64)
     bad = ~np.isfinite(coords).all(1)
     if bad.any():
-        msg = (
-            f"{int(bad.sum())} of {n_obs} observations have NaN or infinite coordinates in `adata.obsm[{key!r}]`. "
-            f"Drop them first: `adata = adata[np.isfinite(adata.obsm[{key!r}]).all(1)].copy()`."
-        )
+        where = "" if key is None else f" in {name}"
+        hint = "." if key is None else f": `adata = adata[np.isfinite(adata.obsm[{key!r}]).all(1)].copy()`."
+        msg = f"{int(bad.sum())} of {n_obs} observations have NaN or infinite coordinates{where}. Drop them first{hint}"
         raise ValueError(msg)
     return coords
+
+
+def check_length(values: Any, n_obs: int, name: str) -> None:
+    """One entry an observation."""
+    if len(values) != n_obs:
+        msg = f"{name} has {len(values)} entries, but there are {n_obs} observations: one each is needed."
+        raise ValueError(msg)
+
+
+def check_representation(rep: Any, name: str) -> np.ndarray:
+    """A dense, finite matrix of numbers (n × k); a single column may be given as a vector."""
+    rep = rep.toarray() if sp.issparse(rep) else np.asarray(rep)
+    rep = rep[:, None] if rep.ndim == 1 else rep
+    if rep.ndim != 2 or rep.shape[1] == 0:
+        msg = f"{name} must have two axes (observations × components), not shape {rep.shape}."
+        raise ValueError(msg)
+    if rep.dtype.kind not in "fiub":
+        msg = f"{name} must be numeric, not {rep.dtype}."
+        raise TypeError(msg)
+    if not np.isfinite(rep).all():
+        msg = f"{name} holds {int((~np.isfinite(rep)).sum())} NaN or infinite values."
+        raise ValueError(msg)
+    return rep
+
+
+def check_n_clusters(n_clusters: int, n_obs: int) -> None:
+    """To tell clusters apart takes two of them, and fewer than there are observations."""
+    if not 2 <= n_clusters < n_obs:
+        msg = (
+            f"The labels make {n_clusters} cluster{'s' * (n_clusters != 1)} of {n_obs} labelled observations. "
+            f"At least 2 clusters are needed, and fewer than there are observations."
+        )
+        raise ValueError(msg)
 
 
 def check_radii(contact_radius: float, context_radius: float) -> None:

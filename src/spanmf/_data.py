@@ -152,15 +152,8 @@ def get_representation(adata: AnnData, use_rep: str) -> np.ndarray:
     key = use_rep if use_rep in adata.obsm else f"X_{use_rep}"
     if key not in adata.obsm:
         _checks.check_key(adata.obsm, use_rep, "obsm", "Make factors first, e.g. `sn.tl.snmf(adata)`.")
-    rep = adata.obsm[key]
-    rep = np.ascontiguousarray(rep.toarray() if sp.issparse(rep) else rep, dtype=np.float32)
-    if rep.ndim != 2:
-        msg = f"`adata.obsm[{key!r}]` must have two axes, not shape {rep.shape}."
-        raise ValueError(msg)
-    if not np.isfinite(rep).all():
-        msg = f"`adata.obsm[{key!r}]` holds {int((~np.isfinite(rep)).sum())} NaN or infinite values."
-        raise ValueError(msg)
-    return rep
+    rep = _checks.check_representation(adata.obsm[key], f"`adata.obsm[{key!r}]`")
+    return np.ascontiguousarray(rep, dtype=np.float32)
 
 
 def get_factors(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,10 @@ connectivity_key
     "cluster_key": """\
 cluster_key
     Categorical column of ``adata.obs``. Observations without a label (NaN) are left out.""",
+    "labels": """\
+labels
+    Categorical column of ``adata.obs``, or one label an observation. Observations without a label (NaN) are left out
+    as if they were not there.""",
     "rng": """\
 rng
     Seed or :class:`numpy.random.Generator`. The result does not depend on the number of threads.
