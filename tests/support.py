@@ -70,7 +70,7 @@ def with_slots(adata: ad.AnnData, *, n_components: int = 4) -> ad.AnnData:
 def _digest(value: Any) -> Any:
     """Content, dtype and container of a value, comparable with ``==``."""
     if isinstance(value, dict) or (hasattr(value, "items") and not isinstance(value, (pd.DataFrame, pd.Series))):
-        return {str(k): _digest(v) for k, v in value.items()}
+        return {str(k): _digest(v) for k, v in value.items() if k is not None}  # anndata 0.13: layers[None] is X
     if isinstance(value, pd.DataFrame):
         columns = {str(c): _digest(value[c]) for c in value.columns}
         return {"index": _digest(value.index), "order": list(value.columns), "columns": columns}
