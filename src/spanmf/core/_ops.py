@@ -1,0 +1,312 @@
+"""Everything that touches X: conversion to CSR, norms, and the one fused pass that an iteration makes over it.
+
+Layout: factors are kept as ``W`` (n × width) and ``Ht`` (p × width), float32, where ``width`` is k rounded up to whole
+vector lanes and the columns beyond k are zero. Statistics are added up in float64, block by block in a fixed order, so
+that the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numba import njit, prange
+
+from ._simd import FAST, dots, gather, make_lanes, padded, scatter
+
+ROWS = 64  # rows whose factors are updated together, one lane a row
+FLUSH = 2048  # rows after which float32 sums are added to the float64 statistics
+MAX_BLOCKS = 64
+TINY = np.float32(1e-20)
+
+Array = np.ndarray
+FASTMATH = set(FAST)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A sparse matrix by rows: int64 ``indptr``, int32 ``indices``, float32 ``data``."""
+
+    indptr: Array
+    indices: Array
+    data: Array
+    shape: tuple[int, int]
+
+    def take(self, rows: Array) -> Rows:
+        """Copy some rows."""
+        return as_rows(sp.csr_matrix((self.data, self.indices, self.indptr), shape=self.shape, copy=False)[rows])
+
+
+def as_rows(X: Any, mask: Array | None = None) -> Rows:
+    """Any sparse or dense matrix by rows; without a copy where it is float32 CSR already.
+
+    ``mask`` selects columns.
+    """
+    if isinstance(X, Rows):
+        return X
+    X = X.tocsr() if sp.issparse(X) else sp.csr_matrix(np.asarray(X, dtype=np.float32))
+    if mask is not None and not mask.all():
+        X = X[:, np.flatnonzero(mask)]
+    return Rows(
+        np.ascontiguousarray(X.indptr, dtype=np.int64),
+        np.ascontiguousarray(X.indices, dtype=np.int32),
+        np.ascontiguousarray(X.data, dtype=np.float32),
+        (int(X.shape[0]), int(X.shape[1])),
+    )
+
+
+def squared_norm(X: Rows) -> float:
+    """``‖X‖²_F`` in float64."""
+    return float(sum(np.square(part, dtype=np.float64).sum() for part in _chunks(X.data)))
+
+
+def row_sums(A: Rows) -> Array:
+    """Sum of the weights of every row, in float64."""
+    out = np.zeros(A.shape[0])
+    filled = np.diff(A.indptr) > 0
+    out[filled] = np.add.reduceat(A.data, A.indptr[:-1][filled], dtype=np.float64)
+    return out
+
+
+def entropy(X: Rows) -> float:
+    """``Σ x log x − x`` in float64: the part of the KL divergence that does not change."""
+    total = 0.0
+    for part in _chunks(X.data):
+        x = part[part > 0].astype(np.float64)
+        total += float((x * np.log(x) - x).sum())
+    return total
+
+
+def _chunks(v: Array, size: int = 1 << 20) -> list[Array]:
+    return [v[i : i + size] for i in range(0, len(v), size)]
+
+
+def pad(M: Array) -> Array:
+    """Widen ``M`` (rows × k) to whole vector lanes; always a new float32 array."""
+    out = np.zeros((M.shape[0], padded(M.shape[1])), dtype=np.float32)
+    out[:, : M.shape[1]] = M
+    return out
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one pass over X leaves: ``XᵀW`` (p × k), ``WᵀW`` (k × k), column sums of W, and ``Σ x log(WH)`` for KL."""
+
+    xtw: Array
+    wtw: Array
+    w_sum: Array
+    log_term: float = 0.0
+
+
+def n_blocks(n: int) -> int:
+    """Count the row blocks: a function of n alone, never of the number of threads."""
+    return max(1, min(MAX_BLOCKS, n // 512))
+
+
+def hals_pass(
+    X: Rows,
+    Ht: Array,
+    W: Array,
+    out: Array,
+    k: int,
+    *,
+    gram: Array,
+    sweeps: int = 4,
+    l1: float = 0.0,
+    anchor: Array | None = None,
+    anchor_weight: Array | None = None,
+    statistics: bool = True,
+) -> Statistics:
+    r"""Update W against fixed H by ``sweeps`` rounds of HALS and add up the statistics, in one pass over X.
+
+    Each row solves :math:`\min_{w\ge0} \tfrac12 w^\top(G + q_i I)w - w^\top(H x_i - l_1 + c_i)` approximately, from the
+    row of ``W``; the result goes to ``out`` (which may be ``W``). ``anchor`` is c (n × width), ``anchor_weight`` q (n).
+    """
+    n, width = W.shape
+    nb = n_blocks(n)
+    xtw = np.zeros((nb, X.shape[1], k) if statistics else (nb, 0, 0))
+    wtw = np.zeros((nb, k, k))
+    w_sum = np.zeros((nb, k))
+    G = np.zeros((width, width), dtype=np.float32)
+    G[:k, :k] = gram
+    no = np.zeros((0, width), dtype=np.float32)
+    _hals_blocks(
+        X.indptr, X.indices, X.data, Ht, G, W, out,
+        no if anchor is None else anchor,
+        no[:, 0] if anchor_weight is None else anchor_weight,
+        np.float32(l1), sweeps, k, xtw, wtw, w_sum, make_lanes(width),
+    )  # fmt: skip
+    return Statistics(xtw.sum(0), _symmetric(wtw.sum(0)), w_sum.sum(0))
+
+
+def _symmetric(upper: Array) -> Array:
+    return upper + np.triu(upper, 1).T
+
+
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+def _hals_rows(B, V, step, G, q, sweeps, k):
+    """HALS on ROWS rows at once (lanes are rows): B holds the right-hand sides and becomes the residual B − (G + q)V."""
+    for r in range(k):
+        for s in range(k):
+            g = G[r, s]
+            for i in range(ROWS):
+                B[r, i] -= g * V[s, i]
+        for i in range(ROWS):
+            B[r, i] -= q[i] * V[r, i]
+    for _ in range(sweeps):
+        for r in range(k):
+            g_rr = G[r, r]
+            if g_rr <= TINY:  # a component without loadings keeps its weights
+                continue
+            for i in range(ROWS):
+                old = V[r, i]
+                new = max(old + B[r, i] / (g_rr + q[i]), np.float32(0))
+                V[r, i] = new
+                step[i] = new - old
+            for s in range(k):
+                g = G[s, r]
+                for i in range(ROWS):
+                    B[s, i] -= g * step[i]
+            for i in range(ROWS):
+                B[r, i] -= q[i] * step[i]
+
+
+@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+def _hals_blocks(
+    indptr, indices, data, Ht, G, W, out, anchor, anchor_weight, l1, sweeps, k, xtw, wtw, w_sum, lanes
+):  # fmt: skip
+    n, p, width, nb = W.shape[0], Ht.shape[0], len(lanes), wtw.shape[0]
+    has_anchor, wants_xtw = anchor.shape[0] > 0, xtw.shape[1] > 0
+    for b in prange(nb):
+        first, last = n * b // nb, n * (b + 1) // nb
+        sums = np.zeros((p if wants_xtw else 0, width), np.float32)
+        gram = np.zeros((k, k), np.float32)
+        row = np.zeros((ROWS, width), np.float32)
+        B = np.zeros((width, ROWS), np.float32)
+        V = np.zeros((width, ROWS), np.float32)
+        q = np.zeros(ROWS, np.float32)
+        step = np.zeros(ROWS, np.float32)
+        since_flush = 0
+        for start in range(first, last, ROWS):
+            m = min(ROWS, last - start)
+            if m < ROWS:
+                B[:] = 0
+                V[:] = 0
+                q[:] = 0
+            for i in range(m):
+                gather(row[i], data, indices, Ht, indptr[start + i], indptr[start + i + 1], lanes)
+            for r in range(k):
+                for i in range(m):
+                    B[r, i] = row[i, r] - l1
+                    V[r, i] = W[start + i, r]
+            if has_anchor:
+                for i in range(m):
+                    q[i] = anchor_weight[start + i]
+                    for r in range(k):
+                        B[r, i] += anchor[start + i, r]
+            _hals_rows(B, V, step, G, q, sweeps, k)
+            for i in range(m):
+                for r in range(k):
+                    row[i, r] = V[r, i]
+                    out[start + i, r] = V[r, i]
+            for r in range(k):
+                total = np.float32(0)
+                for i in range(m):
+                    total += V[r, i]
+                w_sum[b, r] += total
+                for s in range(r, k):
+                    total = np.float32(0)
+                    for i in range(ROWS):
+                        total += V[r, i] * V[s, i]
+                    gram[r, s] += total
+            if wants_xtw:
+                for i in range(m):
+                    scatter(row[i], data, indices, sums, indptr[start + i], indptr[start + i + 1], lanes)
+            since_flush += m
+            if since_flush >= FLUSH or start + ROWS >= last:
+                since_flush = 0
+                _flush(sums, xtw[b])
+                _flush(gram, wtw[b])
+
+
+@njit(cache=True)
+def _flush(source, target):
+    """Add float32 sums to the float64 statistics and empty them."""
+    for i in range(source.shape[0]):
+        for r in range(target.shape[1]):
+            target[i, r] += source[i, r]
+            source[i, r] = 0
+
+
+def kl_pass(
+    X: Rows,
+    Ht: Array,
+    W: Array,
+    out: Array,
+    k: int,
+    *,
+    h_sum: Array,
+    sweeps: int = 2,
+    l1: float = 0.0,
+    statistics: bool = True,
+) -> Statistics:
+    r"""Multiplicative updates of W for the KL divergence against fixed H, and their statistics, in one pass over X.
+
+    ``w_r ← w_r Σ_j (x_j / (WH)_j) h_rj / (Σ_j h_rj + l1)``. Here ``xtw`` is :math:`(X / WH)^\top W`.
+    """
+    n, width = W.shape
+    nb = n_blocks(n)
+    xtw = np.zeros((nb, X.shape[1], k) if statistics else (nb, 0, 0))
+    w_sum = np.zeros((nb, k))
+    log_term = np.zeros(nb)
+    inverse = np.zeros(width, dtype=np.float32)
+    total = np.asarray(h_sum, dtype=np.float64) + l1
+    np.divide(1, total, out=inverse[:k], where=total > TINY, casting="unsafe")
+    longest = int(np.diff(X.indptr).max(initial=0))
+    _kl_blocks(
+        X.indptr, X.indices, X.data, Ht, inverse, W, out, sweeps, k, longest, xtw, w_sum, log_term, make_lanes(width)
+    )
+    return Statistics(xtw.sum(0), np.zeros((k, k)), w_sum.sum(0), float(log_term.sum()))
+
+
+@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, xtw, w_sum, log_term, lanes):
+    n, p, width, nb = W.shape[0], Ht.shape[0], len(lanes), w_sum.shape[0]
+    wants_xtw = xtw.shape[1] > 0
+    for b in prange(nb):
+        first, last = n * b // nb, n * (b + 1) // nb
+        sums = np.zeros((p if wants_xtw else 0, width), np.float32)
+        ratio = np.zeros(longest, np.float32)
+        w = np.zeros(width, np.float32)
+        numerator = np.zeros(width, np.float32)
+        since_flush = 0
+        for i in range(first, last):
+            lo, hi = indptr[i], indptr[i + 1]
+            m = hi - lo
+            column, x = indices[lo:hi], data[lo:hi]
+            w[:] = W[i]
+            for _ in range(sweeps):
+                dots(w, ratio, column, Ht, 0, m, lanes)
+                for j in range(m):
+                    ratio[j] = x[j] / max(ratio[j], TINY)
+                gather(numerator, ratio, column, Ht, 0, m, lanes)
+                for r in range(width):
+                    w[r] *= numerator[r] * inverse[r]
+            out[i] = w
+            for r in range(k):
+                w_sum[b, r] += w[r]
+            dots(w, ratio, column, Ht, 0, m, lanes)
+            logs = 0.0
+            for j in range(m):
+                fitted = max(ratio[j], TINY)
+                logs += x[j] * np.log(fitted)
+                ratio[j] = x[j] / fitted
+            log_term[b] += logs
+            if wants_xtw:
+                scatter(w, ratio, column, sums, 0, m, lanes)
+                since_flush += 1
+                if since_flush >= FLUSH or i + 1 == last:
+                    since_flush = 0
+                    _flush(sums, xtw[b])

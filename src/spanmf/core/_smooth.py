@@ -1,0 +1,59 @@
+r"""Products of a graph with factors: smoothing :math:`W \leftarrow (1-\beta)W + \beta P W`, :math:`P = (D+I)^{-1}(A+I)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from . import _ops
+from ._simd import FAST, gather, make_lanes
+
+Array = np.ndarray
+ROWS_A_TASK = 4096
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A symmetric graph by rows and its degrees (row sums, float64)."""
+
+    rows: _ops.Rows
+    degree: Array
+
+
+def as_graph(A: Any) -> Graph:
+    """Wrap a CSR matrix of weights (no copy where it is float32 with int32 indices)."""
+    rows = _ops.as_rows(A)
+    return Graph(rows, _ops.row_sums(rows))
+
+
+def graph_product(graph: Graph, W: Array) -> Array:
+    """``A W`` for padded W (n × width, float32)."""
+    out = np.empty_like(W)
+    A = graph.rows
+    _product(A.indptr, A.indices, A.data, W, out, make_lanes(W.shape[1]))
+    return out
+
+
+@njit(cache=True, parallel=True, fastmath=set(FAST))
+def _product(indptr, indices, data, W, out, lanes):
+    n = out.shape[0]
+    for task in prange((n + ROWS_A_TASK - 1) // ROWS_A_TASK):
+        for i in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, n)):
+            gather(out[i], data, indices, W, indptr[i], indptr[i + 1], lanes)
+
+
+def diffuse(graph: Graph, W: Array, beta: float = 0.6, n_steps: int = 2) -> Array:
+    """Smooth the columns of W (n × k) over the graph; isolated observations stay as they are."""
+    k = W.shape[1]
+    W = _ops.pad(W)
+    scale = (1 / (graph.degree + 1)).astype(np.float32)[:, None]
+    for _ in range(n_steps):
+        neighbours = graph_product(graph, W)
+        neighbours += W
+        neighbours *= scale
+        W *= np.float32(1 - beta)
+        W += np.float32(beta) * neighbours
+    return np.ascontiguousarray(W[:, :k])
