@@ -1,0 +1,55 @@
+"""How far WH is from X, without ever forming WH."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+BLOCK = 16_384  # rows at a time: bounds the float64 copies
+
+
+class Residual(NamedTuple):
+    """Sums of squares over the observations and the variables in use."""
+
+    error: float  # ‖X − WH‖²
+    total: float  # ‖X − column means‖²
+    n_entries: int
+
+
+def residual(X: Any, W: np.ndarray, H: np.ndarray) -> Residual:
+    r"""Sums of squares of X − WH (n × p) and of X about its column means, over the variables with a non-zero loading.
+
+    .. math:: \lVert X - WH \rVert^2 = \lVert X \rVert^2 - 2 \langle X H^\top, W \rangle + \langle W^\top W, H H^\top \rangle
+
+    in float64. X may be dense or sparse (CSC is read by its columns).
+    """
+    n, p = X.shape
+    used = H.any(axis=0)
+    W, H = np.asarray(W, dtype=np.float64), np.asarray(H, dtype=np.float64)
+    by_column = sp.issparse(X) and X.format == "csc"
+    left, right = (H.T, W.T) if by_column else (W, H)
+    squares, sums, cross = np.zeros(p), np.zeros(p), 0.0
+    for rows, block in _blocks(X.T if by_column else X):
+        cross += float(np.vdot(block @ right.T, left[rows]))
+        axis, at = (1, rows) if by_column else (0, slice(None))
+        squares[at] += _sums(block.multiply(block) if sp.issparse(block) else block * block, axis)
+        sums[at] += _sums(block, axis)
+    norm = squares[used].sum()
+    error = norm - 2 * cross + np.vdot(W.T @ W, H @ H.T)
+    total = norm - (sums[used] ** 2).sum() / n
+    return Residual(max(float(error), 0.0), max(float(total), 0.0), n * int(used.sum()))
+
+
+def _blocks(X: Any) -> Any:
+    """Slices of rows in float64; one block for anything that is neither dense nor CSR."""
+    if sp.issparse(X):
+        X = X.tocsr()
+    for start in range(0, X.shape[0], BLOCK):
+        rows = slice(start, min(start + BLOCK, X.shape[0]))
+        yield rows, X[rows].astype(np.float64)
+
+
+def _sums(block: Any, axis: int) -> np.ndarray:
+    return np.asarray(block.sum(axis=axis)).ravel()

@@ -1,0 +1,103 @@
+"""Statistics of labels and values in space: CHAOS and Moran's I."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numba import njit
+from scipy.spatial import cKDTree
+
+from ._joincount import EdgeSums, edge_sums
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+
+def standardise(coords: np.ndarray, libraries: np.ndarray) -> np.ndarray:
+    """Each axis to mean 0 and standard deviation 1 within each library (an axis without spread becomes 0)."""
+    out = np.zeros(coords.shape)
+    for rows in group_rows(libraries):
+        centred = coords[rows] - coords[rows].mean(0)
+        sd = centred.std(0)
+        out[rows] = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
+    return out
+
+
+def nearest_in_group(coords: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Distance from each point to the nearest other point of its group; NaN where it is the only one."""
+    out = np.full(len(coords), np.nan)
+    for rows in group_rows(groups):
+        if len(rows) < 2:
+            continue
+        tree = cKDTree(coords[rows], balanced_tree=False)
+        rows = rows[tree.indices]  # asked in the order of the leaves, which keeps them in cache
+        out[rows] = tree.query(coords[rows], k=2)[0][:, 1]
+    return out
+
+
+def group_rows(groups: np.ndarray) -> list[np.ndarray]:
+    """Row indices of each distinct value of ``groups``."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
+def morans_i(
+    A: sp.csr_matrix, V: np.ndarray, assumption: Literal["randomisation", "normality"]
+) -> tuple[np.ndarray, float, np.ndarray]:
+    r"""Moran's I of every column of ``V`` (n × k), its expectation and its standard deviation.
+
+    .. math:: I = \frac{n}{S_0} \frac{z^\top A z}{z^\top z}, \qquad z = v - \bar v, \qquad E\,I = -\frac{1}{n - 1}
+
+    with the variance of Cliff and Ord: of permuted values (``"randomisation"``, which needs n ≥ 4) or of
+    independent normal ones. NaN for constant columns and for a graph without edges.
+    """
+    n = len(V)
+    Z = V - V.mean(0)
+    Z[:, np.ptp(V, axis=0) == 0] = 0  # a constant's mean may be off by rounding
+    squares = Z * Z
+    ss = squares.sum(0)
+    sums = edge_sums(A, np.zeros(n, dtype=np.int64))
+    expected = -1 / (n - 1) if n > 1 else np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = n / np.float64(sums.S0) * _quadratic_forms(A.indptr, A.indices, A.data, Z) / ss
+        kurtosis = n * (squares * squares).sum(0) / ss**2
+        moment = _under_permutation if assumption == "randomisation" else _under_normality
+        variance = moment(n, sums, kurtosis) - expected**2
+    return observed, expected, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _under_permutation(n: int, sums: EdgeSums, kurtosis: np.ndarray) -> np.ndarray:
+    """E I² when the values are permuted over the observations."""
+    S0, S1, S2 = _cliff_ord(sums)
+    scatter = n * ((n * n - 3 * n + 3) * S1 - n * S2 + 3 * S0**2)
+    tails = kurtosis * ((n * n - n) * S1 - 2 * n * S2 + 6 * S0**2)
+    return (scatter - tails) / np.float64((n - 1) * (n - 2) * (n - 3) * S0**2)
+
+
+def _under_normality(n: int, sums: EdgeSums, kurtosis: np.ndarray) -> np.ndarray:
+    """E I² of independent normal values; NaN where the kurtosis is (constant values)."""
+    S0, S1, S2 = _cliff_ord(sums)
+    moment = (n * n * S1 - n * S2 + 3 * S0**2) / np.float64((n * n - 1) * S0**2)
+    return np.where(np.isnan(kurtosis), np.nan, moment)
+
+
+def _cliff_ord(sums: EdgeSums) -> tuple[float, float, float]:
+    """S0 = Σ w_ij, S1 = ½ Σ (w_ij + w_ji)², S2 = Σ_i (row sum + column sum)²."""
+    return sums.S0, 2 * sums.T2, 4 * (sums.T2 + sums.T3)
+
+
+@njit(cache=True)
+def _quadratic_forms(indptr, indices, data, Z):
+    """Diagonal of ZᵀAZ in one pass over A, in float64."""
+    n, k = Z.shape
+    out, lag = np.zeros(k), np.empty(k)
+    for i in range(n):
+        lag[:] = 0
+        for e in range(indptr[i], indptr[i + 1]):
+            w, j = np.float64(data[e]), indices[e]
+            for c in range(k):
+                lag[c] += w * Z[j, c]
+        for c in range(k):
+            out[c] += Z[i, c] * lag[c]
+    return out

@@ -1,0 +1,58 @@
+"""What the first two arguments of a metric stand for: a table and keys, or arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .. import _checks, _data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import scipy.sparse as sp
+    from anndata import AnnData
+
+
+def is_table(data: Any) -> bool:
+    """Whether ``data`` holds keys (AnnData, SpatialData) rather than being an array."""
+    return hasattr(data, "obsm") or hasattr(data, "tables")
+
+
+def label_codes(data: AnnData | None, labels: str | Sequence[Any] | np.ndarray, n_obs: int) -> np.ndarray:
+    """Codes of the labels (int64; −1 where missing) from a column of the table or an array."""
+    if isinstance(labels, str):
+        if data is None:
+            msg = f"The labels are given as a key ({labels!r}), which needs an AnnData as the first argument."
+            raise TypeError(msg)
+        codes = _data.get_labels(data, labels)[0]
+    else:
+        _checks.check_length(labels, n_obs, "`labels`")
+        codes = pd.factorize(pd.Series(labels))[0]
+    if not (codes >= 0).any():
+        msg = "No observation has a label: all are missing (NaN)."
+        raise ValueError(msg)
+    return codes.astype(np.int64)
+
+
+def coordinates(data: Any, spatial_key: str, table_key: str | None) -> tuple[AnnData | None, np.ndarray]:
+    """The table, if it is one, and the coordinates (n × 2 or n × 3)."""
+    if is_table(data):
+        adata = _data.get_table(data, table_key)
+        return adata, _data.get_coordinates(adata, spatial_key)
+    return None, _checks.check_coordinates(data, None, len(data))
+
+
+def graph(
+    data: Any, connectivity_key: str | None, table_key: str | None
+) -> tuple[AnnData | None, sp.csr_matrix, str | None]:
+    """The table, if it is one, the graph (CSR without a diagonal) and its ``obsp`` key."""
+    if is_table(data):
+        adata = _data.get_table(data, table_key)
+        A, key = _data.get_graph(adata, connectivity_key)
+        return adata, A, key
+    n = getattr(data, "shape", (None,))[0]
+    _checks.check_square(data, n, "The graph")
+    return None, _data.as_graph(data), None
