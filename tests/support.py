@@ -14,15 +14,16 @@ DENSITY = 5 / (np.pi * 20**2)  # cells per µm²: five neighbours within 20 µm,
 
 
 def small_tissue(n: int = 400, n_genes: int = 60, n_domains: int = 4, *, dim: int = 2, seed: int = 0) -> ad.AnnData:
-    """Log-normalised CSR float32; stripes of equal width as domains, a programme each, over two libraries.
+    """Log-normalised CSR float32 on a strip of tissue; square domains side by side, a programme each; two libraries.
 
     ``obs``: "domain", "sample" (left and right half). ``obsm``: "spatial" (µm), "W" (planted). ``varm``: "H".
     No two cells are at the same place. Raw counts are in ``layers["counts"]``.
     """
     rng = np.random.default_rng(seed)
-    side = np.sqrt(n / DENSITY)
-    coords = rng.random((n, dim)) * np.array([side, side, 40.0][:dim])
-    domain = np.minimum((coords[:, 0] / side * n_domains).astype(int), n_domains - 1)
+    height = np.sqrt(n / DENSITY / n_domains)
+    length = height * n_domains
+    coords = rng.random((n, dim)) * np.array([length, height, 40.0][:dim])
+    domain = np.minimum((coords[:, 0] / height).astype(int), n_domains - 1)
     W = rng.gamma(0.3, 0.5, (n, n_domains))
     W[np.arange(n), domain] += rng.gamma(8.0, 0.5, n)
     H = rng.gamma(0.2, 0.3, (n_domains, n_genes))
@@ -36,7 +37,7 @@ def small_tissue(n: int = 400, n_genes: int = 60, n_domains: int = 4, *, dim: in
         obs=pd.DataFrame(
             {
                 "domain": pd.Categorical(domain.astype(str)),
-                "sample": pd.Categorical(np.where(coords[:, 0] < side / 2, "left", "right")),
+                "sample": pd.Categorical(np.where(coords[:, 0] < length / 2, "left", "right")),
             },
             index=[f"cell{i}" for i in range(n)],
         ),
