@@ -77,7 +77,7 @@ def planted_factors(
     Returns
     -------
     AnnData
-        - ``X``: n × p, CSR, float32
+        - ``X``: n × p, CSR, float32; with noise, a row that came out empty was drawn again
         - ``obs["component"]``: categorical, the programme with the largest share ("0", "1", …)
         - ``obsm["W_true"]`` (n × k, float32) and ``varm["H_true"]`` (p × k, float32): the mean of the counts is
           ``W_true @ H_true.T``

@@ -73,7 +73,7 @@ def xenium_tissue(
     AnnData
         Cells × genes, with ``k = n_types + 5`` programmes:
 
-        - ``X``: counts, CSR, float32; no cell is empty
+        - ``X``: counts, CSR, float32; a cell that came out empty was drawn again
         - ``obs["library"]``, ``obs["domain"]``, ``obs["cell_type"]``: categorical
         - ``obs["low_quality"]``: bool
         - ``obsm["spatial"]``: n × 2, float64, in µm

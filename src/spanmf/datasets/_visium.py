@@ -73,7 +73,7 @@ def visium_section(
     AnnData
         Spots × genes, with ``k = n_types + 5`` programmes:
 
-        - ``X``: counts, CSR, float32; no spot is empty
+        - ``X``: counts, CSR, float32; a spot that came out empty was drawn again
         - ``obs["library"]`` (one), ``obs["domain"]``, ``obs["cell_type"]`` (the type with most cells): categorical
         - ``obs["in_tissue"]``, ``obs["array_row"]``, ``obs["array_col"]``: int, in 10x's numbering
         - ``obs["n_cells"]``: int
