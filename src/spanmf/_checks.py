@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import scipy.sparse as sp
@@ -219,3 +219,109 @@ def check_square(A: Any, n: int, name: str) -> None:
     if v.size and not (np.isfinite(v.min()) and np.isfinite(v.max()) and v.min() >= 0):
         msg = f"{name} must hold finite, non-negative weights."
         raise ValueError(msg)
+
+
+def check_components(components: Any, n_components: int) -> list[int]:
+    """The components asked for (``None``: all), each of them there."""
+    chosen = list(range(n_components)) if components is None else list(np.atleast_1d(components))
+    if not chosen or any(k not in range(n_components) for k in chosen):
+        msg = f"`components` must be numbers from 0 to {n_components - 1}, at least one, not {components!r}."
+        raise ValueError(msg)
+    return [int(k) for k in chosen]
+
+
+def check_one_panel(n: int) -> None:
+    """Only a single panel can be drawn into the axes that the user gave."""
+    if n != 1:
+        msg = f"`ax=` takes one panel, but {n} are to be drawn. Leave `ax` out, or select one component or library."
+        raise ValueError(msg)
+
+
+def check_region(region: Any, coords: np.ndarray) -> None:
+    """A window (x0, x1, y0, y1) of finite numbers, x0 < x1 and y0 < y1, with at least one observation in it."""
+    numbers = np.asarray(region, dtype=np.float64) if np.ndim(region) == 1 else np.empty(0)
+    if numbers.shape != (4,) or not np.isfinite(numbers).all() or not (numbers[::2] < numbers[1::2]).all():
+        msg = f"`region` must be (x0, x1, y0, y1) with x0 < x1 and y0 < y1, not {region!r}."
+        raise ValueError(msg)
+    low, high = numbers[::2], numbers[1::2]
+    if not ((coords >= low) & (coords <= high)).all(1).any():
+        (x0, y0), (x1, y1) = coords.min(0), coords.max(0)
+        msg = f"There is no cell in `region` {region!r}: x goes from {x0:g} to {x1:g}, and y from {y0:g} to {y1:g}."
+        raise ValueError(msg)
+
+
+def fail_isolated(contact_radius: float, context_radius: float, nearest: float) -> NoReturn:
+    """All observations would be isolated."""
+    msg = (
+        f"No two observations are within {max(contact_radius, context_radius):g} of each other; the median distance to "
+        f"the nearest is {nearest:.4g}. Are the radii in the units of the coordinates? Give larger ones, or leave them "
+        "out to have them chosen from the data."
+    )
+    raise ValueError(msg)
+
+
+def fail_one_place(n_obs: int) -> NoReturn:
+    """No radius can be read off the data."""
+    msg = (
+        f"All {n_obs} observations of every library are at one place, so no radius can be chosen from the data. "
+        "Check the coordinates, or give `contact_radius`."
+    )
+    raise ValueError(msg)
+
+
+def fail_too_dense(radius: float, degree: float, n_obs: int, nearest: float) -> NoReturn:
+    """The radius would make far too many neighbours."""
+    msg = (
+        f"A radius of {radius:g} gives about {degree:,.0f} neighbours a cell, more than {MAX_MEAN_DEGREE:,}: the graph would "
+        f"take about {12 * degree * n_obs / 2**30:.1f} GiB. The median distance to the nearest neighbour is {nearest:.4g}: "
+        "are the radii in the units of the coordinates? Give smaller ones, or leave them out to have them chosen from the data."
+    )
+    raise ValueError(msg)
+
+
+def check_init(init: Any, n: int, p: int, k: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """A start that the user gives: H (k × p), or (W, H) with W (n × k); non-negative and finite."""
+    W, H = init if isinstance(init, tuple) and len(init) == 2 else (None, init)
+    for name, M, shape in (("W", W, (n, k)), ("H", H, (k, p))):
+        if M is None and name == "W":
+            continue
+        M = np.asarray(M)
+        if M.shape != shape:
+            msg = (
+                f"`init` gives {name} of shape {M.shape}, but {shape} is needed (components × variables in use for H)."
+            )
+            raise ValueError(msg)
+        if not (np.isfinite(M).all() and (M >= 0).all()):
+            msg = f"`init` gives {name} with negative or non-finite values."
+            raise ValueError(msg)
+    return W, np.asarray(H)
+
+
+def fail_nothing_in_common(a: str, b: str) -> NoReturn:
+    """Two columns label no observation in common."""
+    msg = f"No observation has a label in both `adata.obs[{a!r}]` and `adata.obs[{b!r}]`."
+    raise ValueError(msg)
+
+
+def match_variables(new: Any, reference: Any, has_loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions, in the new table and in the reference, of the variables that both have and that have loadings."""
+    for names, whose in ((new, "new"), (reference, "reference")):
+        if not names.is_unique:
+            dup = names[names.duplicated()].unique()
+            msg = f"Variable names of the {whose} table are not unique ({_listed(dup, 3)}). Call `var_names_make_unique()` first."
+            raise ValueError(msg)
+    wanted = np.flatnonzero(has_loadings)
+    columns = new.get_indexer(reference[wanted])
+    found = columns >= 0
+    if not found.any():
+        msg = (
+            f"The tables share none of the {len(wanted)} variables with loadings: the new one has {_listed(new, 3)}, the "
+            f"reference {_listed(reference[wanted], 3)}. Are the names of one kind (symbols or Ensembl ids)?"
+        )
+        raise ValueError(msg)
+    if not found.all():
+        missing = reference[wanted[~found]]
+        warn(
+            f"{len(missing)} of {len(wanted)} variables with loadings are not in the new table ({_listed(missing, 3)}) and are left out."
+        )
+    return columns[found], wanted[found]

@@ -49,11 +49,56 @@ cluster_key
 labels
     Categorical column of ``adata.obs``, or one label an observation. Observations without a label (NaN) are left out
     as if they were not there.""",
+    "loss": """\
+loss
+    ``"frobenius"`` for log-normalised values, ``"kl"`` for counts.""",
+    "init": """\
+init
+    ``"auto"``: the best of several random starts on subsamples of the observations, then all of them. ``"nndsvd"``,
+    ``"nndsvda"``, ``"nndsvdar"``, ``"random"``: as in scikit-learn. Or H (k × variables in use), or (W, H).""",
+    "penalties": """\
+alpha_W, alpha_H
+    Strength of the penalties on W and H; 0 for none.
+l1_ratio
+    Share ρ of the L1 penalty, from 0 (L2 only) to 1 (L1 only: sparse factors).""",
+    "stopping": """\
+max_iter
+    Most passes over X.
+tol
+    Stop when a pass lowers the objective by less than this share of it.""",
+    "normalize": """\
+normalize
+    The values are raw counts: use ``sc.pp.normalize_total`` and ``sc.pp.log1p`` of them (the table keeps its own).""",
+    "smoothing": """\
+smoothing
+    ``"refit"``: smooth W, then fit H to it again. ``"diffuse"``: smooth W only, as published. ``"laplacian"``: the
+    smoothness is part of the objective.
+beta
+    Share β of the neighbourhood in a smoothing step, from 0 to 1 (refit, diffuse).
+n_steps
+    Number of smoothing steps (refit, diffuse).
+laplacian_weight
+    Weight λ of the graph term, in units of the data term for an observation of average degree (laplacian).""",
     "rng": """\
 rng
     Seed or :class:`numpy.random.Generator`. The result does not depend on the number of threads.
 random_state
     Alias of ``rng``, as in scanpy.""",
+    "palette": """\
+palette
+    Colours of the labels: a mapping from label to colour, or a sequence. ``None``: ``adata.uns[f"{cluster_key}_colors"]``
+    where it is (scanpy's convention), else colours that also the colour-blind can tell apart (as far as that goes).""",
+    "map_parameters": """\
+size
+    Diameter of a cell in units of the coordinates. ``None``: neighbouring cells just touch (the median distance to the
+    third nearest), and Visium's spots over an image have their own size.
+um_per_unit
+    µm in one unit of the coordinates, for the scale bar (1 for Xenium and MERSCOPE). ``None``:
+    ``adata.uns["um_per_unit"]``, or Visium's scale factors; where neither is, there is no scale bar.
+image
+    Draw the tissue image of ``adata.uns["spatial"][library]`` underneath, where there is one.
+ax
+    Axes to draw into, where there is one panel.""",
 }
 
 

@@ -62,3 +62,4 @@ SPATIAL = "spatial"  # obsm key of coordinates, and squidpy's base name of a gra
 CONTACT = "contact"
 HYBRID = "hybrid"
 HIGHLY_VARIABLE = "highly_variable"
+UM_PER_UNIT = "um_per_unit"  # uns key of a number: µm in one unit of the coordinates

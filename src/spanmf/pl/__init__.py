@@ -1,1 +1,14 @@
-"""TODO."""
+"""Plots. Every function returns the Axes where it drew one panel, else the Figure; nothing is shown or saved unasked.
+
+``.figure.savefig(path)`` works on both. In a notebook end the line with ``;`` where a Figure is returned, or it is
+displayed twice.
+"""
+
+from __future__ import annotations
+
+from ._domains import domains
+from ._factors import factors
+from ._graph import graph
+from ._loadings import loadings
+
+__all__ = ["domains", "factors", "graph", "loadings"]
