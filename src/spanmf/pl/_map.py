@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 VISIUM_SPOT_UM = 65.0  # Space Ranger's `spot_diameter_fullres` is that of a spot of 65 µm (pitch 100 µm), not of 55
 MIN_DIAMETER_PT = 1.0  # a smaller disc is about a pixel or less, and fades
-MAX_WIDTH, MAX_HEIGHT = 15.0, 22.0  # inches
+MAX_WIDTH, MAX_HEIGHT = 16.0, 22.0  # inches
 SMALL = 7.5  # font size of what is read second
 IMAGE_DPI = 150  # the coarsest image that has this resolution is drawn
 IMAGE_ALPHA = 0.5  # the tissue stays behind the colours of the cells
