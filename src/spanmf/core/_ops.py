@@ -8,6 +8,7 @@ that the result does not depend on the number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -310,3 +311,11 @@ def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, x
                 if since_flush >= FLUSH or i + 1 == last:
                     since_flush = 0
                     _flush(sums, xtw[b])
+
+
+def is_compiled() -> bool:
+    """Whether the kernels are compiled in this process or cached on disk by an earlier one."""
+    if _hals_blocks.signatures:
+        return True
+    cache = Path(_hals_blocks.stats.cache_path or "")
+    return any(cache.glob("_ops._hals_blocks-*.nbi"))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 
 from . import _ops
 from ._ops import Rows, Statistics
@@ -147,15 +148,25 @@ class _Frobenius:
         self.W = _start(X, H, W, "frobenius")
         self.spare = np.zeros_like(self.W)
         self.beta, self.beta_max = 0.5, 1.0
-        self.extrapolated = H
-        stats = self.pass_over(H, self.spare, W_SWEEPS if W is not None else FIRST_SWEEPS)
-        self.W, self.spare = self.spare, self.W
+        stats = self.pass_over(H, W_SWEEPS if W is not None else FIRST_SWEEPS)
         self.H, self.objective = self.improve(stats, H)
+        self.accept()
         self.extrapolated = self.H
 
-    def pass_over(self, H: Array, out: Array, sweeps: int = W_SWEEPS) -> Statistics:
+    def pass_over(self, H: Array, sweeps: int = W_SWEEPS) -> Statistics:
+        """Put the next W into ``spare``."""
         gram = H.T @ H + self.penalty.l2_w * np.eye(self.k)
-        return _ops.hals_pass(self.X, _ops.pad(H), self.W, out, self.k, gram=gram, sweeps=sweeps, l1=self.penalty.l1_w)
+        return _ops.hals_pass(
+            self.X, _ops.pad(H), self.W, self.spare, self.k, gram=gram, sweeps=sweeps, l1=self.penalty.l1_w
+        )
+
+    def accept(self) -> None:
+        """Make ``spare`` the present W."""
+        self.W, self.spare = self.spare, self.W
+
+    def feasible(self, H: Array) -> Array:
+        """Bring an extrapolated H back to the constraints."""
+        return np.maximum(H, 0)
 
     def improve(self, stats: Statistics, H: Array) -> tuple[Array, float]:
         """New H and the objective at (W, new H), both from the statistics."""
@@ -169,7 +180,7 @@ class _Frobenius:
     def step(self, tol: float) -> bool:
         """One pass; True when the stopping rule is met."""
         plain = self.extrapolated is self.H
-        stats = self.pass_over(self.extrapolated, self.spare)
+        stats = self.pass_over(self.extrapolated)
         H, value = self.improve(stats, self.extrapolated)
         gain = self.objective - value
         if gain < 0:
@@ -178,8 +189,8 @@ class _Frobenius:
             self.beta_max, self.beta = self.beta, self.beta / 2
             self.extrapolated = self.H
             return False
-        self.W, self.spare = self.spare, self.W
-        self.extrapolated = np.maximum(H + self.beta * (H - self.H), 0)
+        self.accept()
+        self.extrapolated = self.feasible(H + self.beta * (H - self.H))
         self.beta, self.beta_max = min(self.beta_max, 1.05 * self.beta), min(1.0, 1.01 * self.beta_max)
         self.H, self.objective = H, value
         return gain <= tol * abs(value)
@@ -187,13 +198,22 @@ class _Frobenius:
 
 def hals_h(stats: Statistics, H: Array, *, l1: float = 0.0, l2: float = 0.0, sweeps: int = H_SWEEPS) -> Array:
     """Improve H (p × k) by rounds of HALS from ``XᵀW`` and ``WᵀW``; a component without weights keeps its loadings."""
-    H = H.copy()
-    C = stats.wtw + l2 * np.eye(H.shape[1])
-    for _ in range(sweeps):
-        for r in range(H.shape[1]):
-            if C[r, r] > _ops.TINY:
-                H[:, r] = np.maximum(H[:, r] + (stats.xtw[:, r] - l1 - H @ C[:, r]) / C[r, r], 0)
+    H = np.array(H, order="C")
+    _hals_columns(H, stats.xtw - l1, stats.wtw + l2 * np.eye(H.shape[1]), sweeps)
     return H
+
+
+@njit(cache=True)
+def _hals_columns(H, target, C, sweeps):
+    p, k = H.shape
+    for j in range(p):  # features do not depend on each other
+        for _ in range(sweeps):
+            for r in range(k):
+                if C[r, r] > 0:
+                    gradient = target[j, r]
+                    for s in range(k):
+                        gradient -= H[j, s] * C[s, r]
+                    H[j, r] = max(H[j, r] + gradient / C[r, r], 0.0)
 
 
 class _Laplacian(_Frobenius):
@@ -212,35 +232,34 @@ class _Laplacian(_Frobenius):
         norms = np.linalg.norm(H, axis=0)
         norms[norms == 0] = 1
         H = H / norms
-        self.neighbours: Array | None = None
+        self.neighbours: Array | None = None  # A W of the present W
         super().__init__(X, H, None if W is None else W * norms, penalty, graph, weight)
 
-    def pass_over(self, H: Array, out: Array, sweeps: int = W_SWEEPS) -> Statistics:
+    def pass_over(self, H: Array, sweeps: int = W_SWEEPS) -> Statistics:
         anchor, q = None, None
         if self.neighbours is not None:
             anchor = np.float32(self.weight) * (self.degree * self.W + self.neighbours)
             q = np.float32(2 * self.weight) * self.degree[:, 0]
         stats = _ops.hals_pass(
-            self.X, _ops.pad(H), self.W, out, self.k, gram=H.T @ H, sweeps=sweeps, anchor=anchor, anchor_weight=q
+            self.X, _ops.pad(H), self.W, self.spare, self.k, gram=H.T @ H, sweeps=sweeps, anchor=anchor, anchor_weight=q
         )
-        self.neighbours = graph_product(self.graph, out)
-        self.roughness = float(np.vdot(out, self.degree * out - self.neighbours))
+        self.spare_neighbours = graph_product(self.graph, self.spare)
         return stats
+
+    def accept(self) -> None:
+        super().accept()
+        self.neighbours = self.spare_neighbours
+
+    def feasible(self, H: Array) -> Array:
+        H = np.maximum(H, 0)
+        norms = np.linalg.norm(H, axis=0)
+        return H / np.where(norms > 0, norms, 1)
 
     def improve(self, stats: Statistics, H: Array) -> tuple[Array, float]:
         H = unit_norm_h(stats, H)
         value = 0.5 * (self.x_norm - 2 * np.vdot(stats.xtw, H) + np.vdot(stats.wtw, H.T @ H))
-        return H, float(value + 0.5 * self.weight * self.roughness)
-
-    def step(self, tol: float) -> bool:
-        stats = self.pass_over(self.H, self.spare)
-        H, value = self.improve(stats, self.H)
-        gain = self.objective - value
-        if gain < 0:  # rounding is all that is left
-            return True
-        self.W, self.spare = self.spare, self.W
-        self.H, self.objective = H, value
-        return gain <= tol * abs(value)
+        rough = np.vdot(self.spare, self.degree * self.spare - self.spare_neighbours)
+        return H, float(value + 0.5 * self.weight * rough)
 
 
 def unit_norm_h(stats: Statistics, H: Array, sweeps: int = H_SWEEPS) -> Array:

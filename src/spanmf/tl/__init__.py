@@ -1,1 +1,10 @@
-"""TODO."""
+"""Tools: factors, domains, and what to do with them."""
+
+from ._hsnmf import hsnmf
+from ._match_labels import match_labels
+from ._nmf import nmf
+from ._project import project
+from ._snmf import snmf
+from ._top_features import top_features
+
+__all__ = ["hsnmf", "match_labels", "nmf", "project", "snmf", "top_features"]

@@ -1,0 +1,224 @@
+"""Graphs of observations in space: radius edges, weights of contact and context, row normalisation, mixing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numba import njit, prange
+from scipy.spatial import cKDTree
+
+Array = np.ndarray
+SAMPLE = 2_000  # observations from which densities are estimated
+CELLS_CONTACT_DEGREE = 5.0  # mean number of neighbours within the contact radius of cells
+CONTEXT_FACTOR = 4.0  # context radius over contact radius
+FIRST_RING = 1.3  # first ring of a lattice, in units of its pitch: beyond 1, short of √2 and √3
+LATTICE_SPREAD = 0.15  # 5 % quantile to median of nearest-neighbour distances: 0–10 % on lattices, 34–48 % on cells
+COMBINE = ("max", "sum", "mean")
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How densely observations lie: median distance to the nearest other place, radii that fit it."""
+
+    nearest: float
+    is_lattice: bool
+    contact_radius: float
+    context_radius: float
+
+
+def spacing(coords: Array, codes: Array, rng: np.random.Generator) -> Spacing:
+    """Estimate the spacing from a sample of each library, leaving coincident points aside."""
+    nearest, pooled, n_sampled = [], [], 0
+    for library in np.unique(codes):
+        points = coords[codes == library]
+        unique = np.unique(points, axis=0)
+        if len(unique) < 2:
+            continue
+        share = max(2, round(SAMPLE * len(points) / len(coords)))
+        sample = points if len(points) <= share else points[rng.choice(len(points), share, replace=False)]
+        k = min(len(unique), 33)
+        distances = cKDTree(unique).query(sample, k=k)[0]
+        nearest.append(distances[:, 1])
+        pooled.append(distances[:, 1:].ravel())
+        n_sampled += len(sample)
+    if not nearest:
+        return Spacing(0.0, False, 0.0, 0.0)
+    first, ranked = np.concatenate(nearest), np.sort(np.concatenate(pooled))
+    low, middle = np.quantile(first, (0.05, 0.5))  # the upper half is left out: a lattice may have holes
+    if middle - low < LATTICE_SPREAD * middle:
+        return Spacing(float(middle), True, float(FIRST_RING * middle), 0.0)
+    contact = float(ranked[min(int(CELLS_CONTACT_DEGREE * n_sampled), len(ranked) - 1)])
+    return Spacing(float(middle), False, contact, CONTEXT_FACTOR * contact)
+
+
+def expected_degree(coords: Array, codes: Array, radius: float, rng: np.random.Generator) -> float:
+    """Mean number of neighbours within ``radius``, from a sample: a forecast before the graph is built."""
+    total, n_sampled = 0, 0
+    for library in np.unique(codes):
+        points = coords[codes == library]
+        share = max(1, round(200 * len(points) / len(coords)))
+        sample = points if len(points) <= share else points[rng.choice(len(points), share, replace=False)]
+        counts = cKDTree(points).query_ball_point(sample, radius, return_length=True)
+        total, n_sampled = total + int(np.sum(counts)) - len(sample), n_sampled + len(sample)
+    return total / max(n_sampled, 1)
+
+
+def radius_graph(
+    coords: Array,
+    codes: Array,
+    contact_radius: float,
+    context_radius: float = 0.0,
+    *,
+    contact_weight: float = 2.5,
+    context_weight: float = 1.0,
+    combine: str = "max",
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    r"""Weights and lengths of all pairs within the context radius (the contact radius where there is no context).
+
+    A pair within the contact radius weighs the ``combine`` of both weights, a pair beyond it the context weight. Exact
+    (``d <= radius`` in float64); pairs of different libraries are not linked; an observation is not linked to itself,
+    but coincident ones are linked, with the stored distance 0. Both matrices are float32 CSR with sorted indices and
+    share their index arrays where no stored distance is 0.
+
+    Points are put into square bins as wide as the radius and sorted by library and bin, so that the candidates of a
+    bin are three (in 3-D nine) contiguous runs.
+    """
+    n = len(coords)
+    radius = max(contact_radius, context_radius)
+    weights = {"max": max(contact_weight, context_weight), "sum": contact_weight + context_weight}
+    near = weights.get(combine, (contact_weight + context_weight) / 2) if context_radius else contact_weight
+    keys, strides = _bin_keys(coords, codes, radius)
+    order = np.argsort(keys, kind="stable")
+    points = np.zeros((3, n))
+    points[: coords.shape[1]] = coords[order].T
+    bins, starts = np.unique(keys[order], return_index=True)
+    starts = np.append(starts, n)
+    runs = _runs(bins, starts, strides)
+    degree = np.zeros(n, dtype=np.int64)
+    _count(points, order, starts, runs, radius**2, degree)
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(degree, out=indptr[1:])
+    nnz = int(indptr[-1])
+    indices = np.empty(nnz, dtype=np.int32)
+    data = np.empty(nnz, dtype=np.float32)
+    lengths = np.empty(nnz, dtype=np.float32)
+    _fill(
+        points, order, starts, runs, radius**2, contact_radius**2,
+        np.float32(near), np.float32(context_weight), int(degree.max(initial=0)), indptr, indices, data, lengths,
+    )  # fmt: skip
+    if nnz < 2**31 - 1:
+        indptr = indptr.astype(np.int32)
+    # eliminate_zeros() on the distances would shift shared indices
+    own = indices.copy() if (lengths == 0).any() else indices
+    return _csr(data, indices, indptr, n), _csr(lengths, own, indptr.copy(), n)
+
+
+def _csr(data: Array, indices: Array, indptr: Array, n: int) -> sp.csr_matrix:
+    A = sp.csr_matrix((n, n), dtype=data.dtype)
+    A.data, A.indices, A.indptr = data, indices, indptr
+    A.has_sorted_indices = True
+    A.has_canonical_format = True
+    return A
+
+
+def _bin_keys(coords: Array, codes: Array, radius: float) -> tuple[Array, Array]:
+    """One int64 per point that numbers its bin, and the steps of the key along each axis (last axis: 1).
+
+    Bins are as wide as the radius, or wider where the extent is so large that keys would overflow.
+    """
+    low, high = coords.min(0), coords.max(0)
+    n_libraries = int(codes.max()) + 1
+    most = int((2.0**60 / n_libraries) ** (1 / coords.shape[1])) - 4
+    width = max(radius, float((high - low).max()) / most)
+    cells = np.floor((coords - low) / width).astype(np.int64) + 1  # an empty border on either side
+    counts = cells.max(0) + 2
+    strides = np.ones(coords.shape[1], dtype=np.int64)
+    for axis in range(coords.shape[1] - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * counts[axis + 1]
+    keys = codes.astype(np.int64) * (strides[0] * counts[0]) + cells @ strides
+    return keys, strides
+
+
+def _runs(bins: Array, starts: Array, strides: Array) -> Array:
+    """For each bin the (first, last) points of its neighbouring bins: one contiguous run a combination of outer axes."""
+    offsets = np.array(np.meshgrid(*[[-1, 0, 1]] * (len(strides) - 1), indexing="ij")).reshape(len(strides) - 1, -1)
+    out = np.empty((len(bins), offsets.shape[1], 2), dtype=np.int64)
+    for i, shift in enumerate(strides[:-1] @ offsets):
+        out[:, i, 0] = starts[np.searchsorted(bins, bins + shift - 1, side="left")]
+        out[:, i, 1] = starts[np.searchsorted(bins, bins + shift + 1, side="right")]
+    return out
+
+
+@njit(cache=True, parallel=True)
+def _count(points, order, starts, runs, r2, degree):
+    for b in prange(len(starts) - 1):
+        for i in range(starts[b], starts[b + 1]):
+            x, y, z = points[0, i], points[1, i], points[2, i]
+            found = -1  # itself
+            for run in range(runs.shape[1]):
+                for j in range(runs[b, run, 0], runs[b, run, 1]):
+                    dx, dy, dz = points[0, j] - x, points[1, j] - y, points[2, j] - z
+                    found += dx * dx + dy * dy + dz * dz <= r2
+            degree[order[i]] = found
+
+
+@njit(cache=True, parallel=True)
+def _fill(points, order, starts, runs, r2, contact2, near, far, longest, indptr, indices, data, lengths):
+    for b in prange(len(starts) - 1):
+        squares = np.empty(longest + 1)
+        found = np.empty(longest + 1, dtype=np.int32)
+        for i in range(starts[b], starts[b + 1]):
+            x, y, z = points[0, i], points[1, i], points[2, i]
+            m = 0
+            for run in range(runs.shape[1]):
+                for j in range(runs[b, run, 0], runs[b, run, 1]):
+                    dx, dy, dz = points[0, j] - x, points[1, j] - y, points[2, j] - z
+                    d2 = dx * dx + dy * dy + dz * dz
+                    squares[m] = d2  # kept only if m moves on: no branch to mispredict
+                    found[m] = order[j]
+                    m += (d2 <= r2) & (j != i)
+            first = indptr[order[i]]
+            for e in range(m):
+                rank = 0  # sorting by counting is a plain vector loop, and rows are short
+                for f in range(m):
+                    rank += found[f] < found[e]
+                indices[first + rank] = found[e]
+                lengths[first + rank] = np.sqrt(squares[e])
+                data[first + rank] = near if squares[e] <= contact2 else far
+
+
+def row_normalised(A: sp.csr_matrix) -> sp.csr_matrix:
+    """Rows divided by their sums; empty rows stay empty."""
+    sums = np.asarray(A.sum(1), dtype=np.float64).ravel()
+    factor = np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)
+    out = A.copy()
+    out.data = out.data * np.repeat(factor, np.diff(A.indptr)).astype(np.float32)
+    return out
+
+
+def symmetrised(A: sp.csr_matrix) -> sp.csr_matrix:
+    """``(A + Aᵀ)/2``."""
+    out = (A + A.T.tocsr()) * np.float32(0.5)
+    out.sort_indices()
+    return out
+
+
+def mix(spatial: sp.csr_matrix, feature: sp.csr_matrix, alpha: float) -> sp.csr_matrix:
+    r"""Symmetrised :math:`\alpha\,\mathrm{rownorm}(S) + (1-\alpha)\,\mathrm{rownorm}(F)`."""
+    mixed = row_normalised(spatial) * np.float32(alpha) + row_normalised(feature) * np.float32(1 - alpha)
+    mixed.eliminate_zeros()  # of α = 0 or 1
+    return symmetrised(mixed.tocsr())
+
+
+def upper_edges(A: sp.csr_matrix) -> tuple[Array, Array, Array]:
+    """Every undirected edge of a symmetric graph once: rows, columns, weights."""
+    upper = sp.triu(A, k=1, format="coo")
+    return upper.row, upper.col, upper.data
+
+
+def degrees(A: Any) -> Array:
+    """Count the neighbours of every observation."""
+    return np.diff(A.indptr)

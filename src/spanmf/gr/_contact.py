@@ -1,0 +1,233 @@
+"""Graph of cells in contact and in context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from .. import _checks, _data, _keys
+from .._docs import doc
+from .._logging import logger, timed
+from ..core import _graph
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+PAPER = {"contact_radius": 20.0, "context_radius": 80.0}
+MIXED_LIBRARIES = 0.2  # share of contact edges between samples above which slides are said to overlap
+
+
+@doc
+def contact_neighbors(
+    adata: AnnData | SpatialData,
+    contact_radius: float | None = None,
+    context_radius: float | None = None,
+    *,
+    contact_weight: float = 2.5,
+    context_weight: float = 1.0,
+    combine: Literal["max", "sum", "mean"] = "max",
+    spatial_key: str = _keys.SPATIAL,
+    library_key: str | None = None,
+    preset: Literal["paper"] | None = None,
+    table_key: str | None = None,
+    key_added: str = _keys.CONTACT,
+    copy: bool = False,
+) -> tuple[sp.csr_matrix, sp.csr_matrix] | None:
+    r"""Link cells in contact and cells in each other's context.
+
+    Observations at a distance :math:`d_{ij} \le r_\mathrm{contact}` are in contact and weigh ``contact_weight``; those
+    at :math:`d_{ij} \le r_\mathrm{context}` weigh ``context_weight``; a pair that is both weighs
+
+    .. math:: A_{ij} = \max(w_\mathrm{contact}, w_\mathrm{context}) = 2.5 \quad\text{by default.}
+
+    The graph is exact, symmetric and without self-loops. Observations at the same place (distance 0) are linked.
+
+    Parameters
+    ----------
+    {adata}
+    contact_radius
+        Radius of contact, in the units of the coordinates. ``None``: from the data. For cells, the radius within which
+        the mean number of neighbours is 5 (about 20 µm on a Xenium slide); for spots on a lattice, the first ring.
+    context_radius
+        Radius of the context, at least ``contact_radius``; 0 for contact only. ``None``: four times the contact radius
+        for cells, 0 for a lattice.
+    contact_weight
+        Weight of a contact edge.
+    context_weight
+        Weight of a context edge.
+    combine
+        Weight of a pair within both radii: the larger of the two, their sum or their mean.
+    {spatial_key}
+    {library_key}
+        Observations of different samples are never linked.
+    preset
+        ``"paper"``: 20 and 80, as published for coordinates in µm, where a radius is not given.
+    {table_key}
+    key_added
+        Base name of the slots.
+    copy
+        Return the two matrices instead of writing them, as squidpy does.
+
+    Returns
+    -------
+    Connectivities and distances if ``copy``, else ``None`` and (with the default ``key_added``):
+
+    ``adata.obsp["contact_connectivities"]`` : :class:`scipy.sparse.csr_matrix`, n × n, float32
+        Weights of the edges.
+    ``adata.obsp["contact_distances"]`` : :class:`scipy.sparse.csr_matrix`, n × n, float32
+        Lengths of the edges, in the units of the coordinates; 0 is stored for coincident observations.
+    ``adata.uns["contact_neighbors"]`` : dict
+        ``connectivities_key``, ``distances_key`` and ``params`` with the radii that were used.
+
+    Raises
+    ------
+    KeyError
+        If the coordinates or the library column are missing.
+    ValueError
+        If coordinates are not finite or not 2-D or 3-D, if a radius is not positive or the context is smaller than the
+        contact, if all observations would be isolated, or if the mean number of neighbours would exceed 1,000.
+
+    References
+    ----------
+    Mahmud et al. (2026), *hSNMF*, `arXiv:2602.02638 <https://arxiv.org/abs/2602.02638>`_.
+
+    See Also
+    --------
+    spanmf.gr.graph_summary : degrees, isolated and coincident observations.
+    squidpy.gr.spatial_neighbors : other graphs, which every function of this package takes as well.
+
+    Examples
+    --------
+    >>> import spanmf as sn
+    >>> adata = sn.datasets.xenium_tissue(1000)
+    >>> sn.gr.contact_neighbors(adata, 20, 80, library_key="library")
+    >>> adata.obsp["contact_connectivities"].shape
+    (1000, 1000)
+    """
+    table = _data.get_table(adata, table_key)
+    _checks.check_choice("combine", combine, _graph.COMBINE)
+    _checks.check_choice("preset", preset, (None, "paper"))
+    _checks.check_range("contact_weight", contact_weight, 0, open_low=True)
+    _checks.check_range("context_weight", context_weight, 0, open_low=True)
+    coords = _data.get_coordinates(table, spatial_key)
+    codes, names = _data.get_libraries(table, library_key)
+    contact, context, source, space = _radii(coords, codes, contact_radius, context_radius, preset)
+    _forecast(coords, codes, max(contact, context), space)
+    with timed("gr.contact_neighbors") as notes:
+        A, D = _graph.radius_graph(
+            coords, codes, contact, context,
+            contact_weight=contact_weight, context_weight=context_weight, combine=combine,
+        )  # fmt: skip
+        if A.nnz == 0:
+            _checks.fail_isolated(contact, context, space.nearest)
+        _warn_suspect(table, A, D, contact, library_key, space)
+        if copy:
+            return A, D
+        keys = _keys.GraphKeys(key_added)
+        table.obsp[keys.connectivities] = A
+        table.obsp[keys.distances] = D
+        params: dict[str, Any] = {
+            "contact_radius": contact,
+            "context_radius": context,
+            "radii_from": source,
+            "contact_weight": float(contact_weight),
+            "context_weight": float(context_weight),
+            "combine": combine,
+            "spatial_key": spatial_key,
+            "library_key": library_key,
+            "preset": preset,
+            "median_nearest_distance": space.nearest,
+            "method": "radius",
+        }
+        table.uns[keys.neighbors] = {
+            "connectivities_key": keys.connectivities,
+            "distances_key": keys.distances,
+            "params": _data.storable(params),
+        }
+        notes += [
+            f"contact {contact:.4g}, context {context:.4g} (from the {source})",
+            f"{len(names)} librar{'y' if len(names) == 1 else 'ies'}",
+            f"{A.nnz // 2} edges, {A.nnz / len(coords):.1f} neighbours a cell",
+            f"added obsp[{keys.connectivities!r}], obsp[{keys.distances!r}], uns[{keys.neighbors!r}]",
+        ]
+    return None
+
+
+def _radii(
+    coords: np.ndarray, codes: np.ndarray, contact: float | None, context: float | None, preset: str | None
+) -> tuple[float, float, str, _graph.Spacing]:
+    """Both radii, where they come from, and the spacing of the data."""
+    for name, value in (("contact_radius", contact), ("context_radius", context)):
+        if value is not None:
+            _checks.check_range(name, value, 0, open_low=name == "contact_radius")
+    space = _graph.spacing(coords, codes, np.random.default_rng(0))
+    source = "call"
+    if preset == "paper":
+        source = "preset" if contact is None and context is None else source
+        contact = PAPER["contact_radius"] if contact is None else contact
+        context = PAPER["context_radius"] if context is None else context
+    if contact is None:
+        if space.contact_radius == 0:
+            _checks.fail_one_place(len(coords))
+        source, contact = "data", space.contact_radius
+        if context is not None and 0 < context < contact:  # the given context rules
+            contact = context / _graph.CONTEXT_FACTOR
+    if context is None:
+        context = 0.0 if space.is_lattice else _graph.CONTEXT_FACTOR * contact
+    _checks.check_radii(contact, context)
+    return float(contact), float(context), source, space
+
+
+def _forecast(coords: np.ndarray, codes: np.ndarray, radius: float, space: _graph.Spacing) -> None:
+    """Refuse a radius that would make far too many neighbours, before the graph is built."""
+    degree = _graph.expected_degree(coords, codes, radius, np.random.default_rng(0))
+    if degree > _checks.MAX_MEAN_DEGREE:
+        _checks.fail_too_dense(radius, degree, len(coords), space.nearest)
+
+
+def _warn_suspect(
+    table: AnnData,
+    A: sp.csr_matrix,
+    D: sp.csr_matrix,
+    contact_radius: float,
+    library_key: str | None,
+    space: _graph.Spacing,
+) -> None:
+    """Warn of what looks like a mix-up of units, and of slides that lie on top of each other."""
+    isolated = int((_graph.degrees(A) == 0).sum())
+    if isolated > table.n_obs / 2:
+        _checks.warn(
+            f"{isolated} of {table.n_obs} observations have no neighbour: are the radii in the units of the coordinates? "
+            f"The median distance to the nearest neighbour is {space.nearest:.4g}."
+        )
+    elif isolated:
+        logger.info("%d of %d observations are isolated; they stay, and are not smoothed", isolated, table.n_obs)
+    if library_key is not None:
+        return
+    rows = np.random.default_rng(0).integers(table.n_obs, size=min(table.n_obs, 2000))
+    sample = D[rows].tocoo()
+    near = sample.data <= contact_radius
+    i, j = rows[sample.row[near]], sample.col[near]
+    if len(i) == 0:
+        return
+    for column in table.obs.columns:
+        if str(column).lower().removesuffix("_id") in (
+            "library",
+            "sample",
+            "slide",
+            "batch",
+            "core",
+            "section",
+            "tile",
+        ):
+            codes = pd.factorize(table.obs[column])[0]
+            share = float((codes[i] != codes[j]).mean())
+            if share > MIXED_LIBRARIES:
+                _checks.warn(
+                    f"{share:.0%} of the contact edges join different values of `adata.obs[{column!r}]`: slides seem to "
+                    f"lie on top of each other. Pass `library_key={column!r}` to keep them apart."
+                )

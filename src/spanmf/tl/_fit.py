@@ -1,0 +1,244 @@
+"""What nmf, snmf and hsnmf share: from a table to a factorisation and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from tqdm.auto import tqdm
+
+from .. import _checks, _data, _keys
+from .._logging import logger
+from ..core import _init, _ops, _smooth, _solver
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+LOSSES = ("frobenius", "kl")
+SMOOTHINGS = ("refit", "diffuse", "laplacian")
+INITS = ("auto", *_init.METHODS)
+PAPER_NMF = {"init": "nndsvda", "max_iter": 500}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A checked factorisation problem: X by rows (variables in use), the mask of variables, and the options."""
+
+    X: _ops.Rows
+    mask: np.ndarray
+    n_components: int
+    loss: str
+    init: Any
+    penalty: _solver.Penalty
+    max_iter: int
+    tol: float
+    rng: np.random.Generator
+    params: dict[str, Any]
+
+
+def prepare(
+    table: AnnData,
+    n_components: int,
+    *,
+    layer: str | None,
+    mask_var: Any,
+    loss: str,
+    init: Any,
+    alpha_W: float,
+    alpha_H: float,
+    l1_ratio: float,
+    max_iter: int,
+    tol: float,
+    normalize: bool,
+    rng: np.random.Generator,
+) -> Problem:
+    """Check everything, then convert X."""
+    _checks.check_choice("loss", loss, LOSSES)
+    for name, value in (("alpha_W", alpha_W), ("alpha_H", alpha_H), ("tol", tol)):
+        _checks.check_range(name, value, 0)
+    _checks.check_range("l1_ratio", l1_ratio, 0, 1)
+    _checks.check_range("max_iter", max_iter, 1, integer=True)
+    mask = _data.get_mask(table, mask_var)
+    n, p = table.n_obs, int(mask.sum())
+    _checks.check_n_components(n_components, n, p)
+    if isinstance(init, str):
+        _checks.check_choice("init", init, INITS)
+    else:
+        init = _checks.check_init(init, n, p, n_components)
+    if loss == "kl" and l1_ratio < 1 and (alpha_W or alpha_H):
+        msg = "The KL loss takes L1 penalties only. Pass `l1_ratio=1`, or `loss='frobenius'`."
+        raise ValueError(msg)
+    X, name = _data.get_matrix(table, layer)
+    _checks.check_matrix(X, name)
+    if normalize:
+        if not _checks.looks_like_counts(X):
+            _checks.warn(f"`normalize=True`, but {name} does not look like raw counts: it is normalised once more.")
+        X = log_normalised(X)
+    elif loss == "frobenius":
+        _checks.warn_if_counts(X, name)
+    rows = _ops.as_rows(X, mask)
+    if not (rows.data > 0).any():
+        _checks.check_matrix(np.zeros(1), f"{name}, on the variables in use,")
+    report_empty(rows)
+    return Problem(
+        X=rows,
+        mask=mask,
+        n_components=int(n_components),
+        loss=loss,
+        init=init,
+        penalty=_solver.Penalty(  # scaled as in scikit-learn, so that weights keep their meaning on other sizes
+            l1_w=alpha_W * l1_ratio * p,
+            l1_h=alpha_H * l1_ratio * n,
+            l2_w=alpha_W * (1 - l1_ratio) * p,
+            l2_h=alpha_H * (1 - l1_ratio) * n,
+        ),
+        max_iter=max_iter,
+        tol=tol,
+        rng=rng,
+        params={
+            "n_components": int(n_components),
+            "layer": layer,
+            "mask_var": mask_var if isinstance(mask_var, str) else "given" if mask_var is not None else None,
+            "loss": loss,
+            "init": init if isinstance(init, str) else "given",
+            "alpha_W": float(alpha_W),
+            "alpha_H": float(alpha_H),
+            "l1_ratio": float(l1_ratio),
+            "max_iter": int(max_iter),
+            "tol": float(tol),
+            "normalize": bool(normalize),
+        },
+    )
+
+
+def log_normalised(X: Any) -> sp.csr_matrix:
+    """``sc.pp.normalize_total`` and ``sc.pp.log1p`` of a copy."""
+    import scanpy as sc
+    from anndata import AnnData
+
+    X = sp.csr_matrix(X, dtype=np.float32, copy=True)
+    holder = AnnData(X)
+    sc.pp.normalize_total(holder)
+    sc.pp.log1p(holder)
+    return holder.X
+
+
+def report_empty(X: _ops.Rows) -> None:
+    """Log how many observations and variables are all zero: they are allowed, their factors are zero."""
+    cells = int((np.diff(X.indptr) == 0).sum())
+    genes = X.shape[1] - len(np.unique(X.indices))
+    if cells or genes:
+        logger.info(
+            "%d observations and %d variables in use are all zero; their factors and loadings are 0", cells, genes
+        )
+
+
+def factorise(
+    problem: Problem, name: str, *, graph: _smooth.Graph | None = None, graph_weight: float = 0.0
+) -> _solver.Result:
+    """Run the engine under a progress bar, which shows only if it takes more than a few seconds."""
+    compile_once()
+    p = problem
+    if isinstance(p.init, str):
+        W, H = _init.initialise(p.X, p.n_components, p.init, p.rng, p.loss)
+    else:
+        W, H = p.init
+    with tqdm(total=p.max_iter, desc=name, unit="pass", delay=3, leave=False) as bar:
+
+        def progress(i: int, objective: float) -> None:
+            bar.update()
+            bar.set_postfix(objective=f"{objective:.6g}", refresh=False)
+
+        result = _solver.fit(
+            p.X, H, W, loss=p.loss, penalty=p.penalty, graph=graph, graph_weight=graph_weight,
+            max_iter=p.max_iter, tol=p.tol, progress=progress,
+        )  # fmt: skip
+    if not result.converged:
+        _checks.warn(
+            f"{name} stopped at max_iter={p.max_iter} before the objective settled to tol={p.tol:g}. "
+            "Raise `max_iter`, or `tol` if the factors are good enough.",
+            _checks.ConvergenceWarning,
+        )
+    return result
+
+
+_compiled = False
+
+
+def compile_once() -> None:
+    """Name the pause of the first call: numba compiles the kernels and caches them on disk."""
+    global _compiled
+    if _compiled:
+        return
+    _compiled = True
+    if not _ops.is_compiled():
+        logger.warning("compiling spanmf's kernels (once on this machine, some seconds)")
+
+
+def dominant(W: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """Dominant component of each observation, argmax of ``W·‖H_k‖``; −1 where all are zero."""
+    contribution = W * np.linalg.norm(H, axis=1)
+    labels = contribution.argmax(1)
+    labels[contribution.max(1) <= 0] = -1
+    return labels
+
+
+def component_labels(codes: np.ndarray, n_components: int) -> Any:
+    """Categorical of component numbers, as they stand in W's columns."""
+    import pandas as pd
+
+    used = [c for c in range(n_components) if (codes == c).any()]
+    rank = np.full(n_components + 1, -1)
+    rank[used] = np.arange(len(used))
+    return pd.Categorical.from_codes(rank[codes], categories=[str(c) for c in used])
+
+
+def by_size(W: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Components in decreasing order of what they contribute, ``ΣW_k · ‖H_k‖``."""
+    share = W.sum(0, dtype=np.float64) * np.linalg.norm(H, axis=1)
+    order = np.argsort(-share, kind="stable")
+    return np.ascontiguousarray(W[:, order]), np.ascontiguousarray(H[order])
+
+
+def write(
+    table: AnnData,
+    key: str,
+    W: np.ndarray,
+    H: np.ndarray,
+    mask: np.ndarray,
+    labels: Any,
+    params: dict[str, Any],
+    **results: Any,
+) -> str:
+    """Write the slots of a factorisation and name them."""
+    keys = _keys.FactorKeys(key)
+    _data.write_factors(table, key, W, H, mask)
+    table.obs[keys.labels] = labels
+    table.uns[keys.provenance] = _data.provenance(params, **results)
+    return f"added obsm[{keys.factors!r}], varm[{keys.loadings!r}], obs[{keys.labels!r}], uns[{keys.provenance!r}]"
+
+
+def solver_results(result: _solver.Result) -> dict[str, Any]:
+    """What ``uns`` keeps of a run."""
+    return {"trace": result.trace, "n_iter": result.n_iter, "converged": bool(result.converged)}
+
+
+def with_preset(
+    preset: str | None, defaults: dict[str, Any], published: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """Options of a call: with ``preset="paper"`` those left at their defaults take the published values."""
+    _checks.check_choice("preset", preset, (None, "paper"))
+    if preset is None:
+        return given
+    left = {
+        k: v for k, v in published.items() if isinstance(given[k], str | float | int | None) and given[k] == defaults[k]
+    }
+    return given | left
+
+
+def seed_of(rng: Any, random_state: Any) -> int | None:
+    """Give the seed, if one was given, for the record."""
+    seed = rng if random_state is None else random_state
+    return int(seed) if isinstance(seed, int | np.integer) else None

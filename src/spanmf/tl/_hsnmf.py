@@ -1,0 +1,302 @@
+"""Tissue domains from spatially smoothed factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .. import _checks, _data, _keys
+from .._docs import doc
+from .._logging import timed
+from ..core import _domains, _graph, _leiden, _scale, _smooth
+from ..gr._hybrid import feature_graph, write_hybrid
+from . import _fit
+from ._snmf import check_smoothing, smooth_factors, smoothing_params
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+CLUSTERINGS = ("auto", "potts", "kmeans", "leiden")
+_DEFAULTS = {
+    "init": "auto", "max_iter": 500, "smoothing": "refit", "scale": "gram", "alpha": 0.2, "resolution": 0.4,
+    "flavor": "networkit",
+}  # fmt: skip
+PAPER = _fit.PAPER_NMF | {
+    "smoothing": "diffuse", "scale": None, "alpha": 0.5, "resolution": 0.4, "flavor": "leidenalg",
+}  # fmt: skip
+
+
+@doc
+def hsnmf(
+    adata: AnnData | SpatialData,
+    n_components: int = 10,
+    *,
+    n_domains: int | None = None,
+    resolution: float = 0.4,
+    alpha: float = 0.2,
+    clustering: Literal["auto", "potts", "kmeans", "leiden"] = "auto",
+    flavor: Literal["networkit", "igraph", "leidenalg"] = "networkit",
+    smooth: bool = True,
+    smoothing: Literal["refit", "diffuse", "laplacian"] = "refit",
+    beta: float = 0.6,
+    n_steps: int = 2,
+    laplacian_weight: float = 1.0,
+    scale: Literal["gram", "norm"] | None = "gram",
+    use_rep: str | None = None,
+    n_neighbors: int = 15,
+    connectivity_key: str | None = None,
+    layer: str | None = None,
+    mask_var: str | np.ndarray | None = "auto",
+    loss: Literal["frobenius", "kl"] = "frobenius",
+    init: Literal["auto", "nndsvd", "nndsvda", "nndsvdar", "random"]
+    | np.ndarray
+    | tuple[np.ndarray, np.ndarray] = "auto",
+    alpha_W: float = 0.0,
+    alpha_H: float = 0.0,
+    l1_ratio: float = 0.0,
+    max_iter: int = 500,
+    tol: float = 1e-6,
+    normalize: bool = False,
+    preset: Literal["paper"] | None = None,
+    rng: int | np.random.Generator = 0,
+    random_state: int | None = None,
+    key_added: str = "hsnmf",
+    table_key: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Find tissue domains.
+
+    1. Factors W and loadings H, smoothed over the spatial graph as in :func:`spanmf.tl.snmf`.
+    2. Z, the factors on a scale on which distances mean something. The scale of every row of H is arbitrary, so
+       distances between rows of W are, too. ``"gram"``: :math:`Z = W (HH^\top)^{1/2}`, whose distances are those between
+       the reconstructions; ``"norm"``: :math:`Z_{ik} = W_{ik} \lVert H_k \rVert`. Z serves for distances only and is
+       not stored.
+    3. Domains. With ``n_domains`` K given: a Gaussian mixture of K domains with one covariance on the 10 leading
+       principal components of Z, whose labels follow a Potts field on the spatial graph (``"potts"``), or k-means
+       (``"kmeans"``), or Leiden at the resolution that gives K (``"leiden"``). Without: Leiden on the hybrid graph of
+       :func:`spanmf.gr.hybrid_neighbors`, :math:`\alpha` of space and :math:`1-\alpha` of the ``n_neighbors`` nearest
+       in Z, at ``resolution``.
+
+    Domains are numbered by size and are common to all libraries. The published form is ``preset="paper"``.
+
+    Parameters
+    ----------
+    {adata}
+    n_components
+        Number of components k, from 1 to min(n, p).
+    n_domains
+        Wanted number of domains, if it is known.
+    resolution
+        Resolution γ of Leiden: more and smaller domains when higher.
+    alpha
+        Weight of space in the hybrid graph, from 0 to 1.
+    clustering
+        How domains are made (see above). ``"auto"``: ``"potts"`` with ``n_domains``, else ``"leiden"``.
+    flavor
+        Library that runs Leiden. ``"networkit"`` is the fastest; ``"igraph"`` and ``"leidenalg"`` are scanpy's.
+    smooth
+        ``False`` leaves W as it is: for cell types rather than domains.
+    {smoothing}
+    scale
+        Scale of Z (see above); ``None`` uses W as it is.
+    use_rep
+        Representation in ``adata.obsm`` to use in place of a factorisation, e.g. ``"X_joint_nmf"`` or ``"X_pca"``. It is
+        smoothed unless ``smooth=False``, and rescaled if its loadings are in ``adata.varm``.
+    n_neighbors
+        Number of nearest neighbours in Z for the hybrid graph, the observation itself counted.
+    {connectivity_key}
+    {layer}
+    {mask_var}
+    {loss}
+    {init}
+    {penalties}
+    {stopping}
+    {normalize}
+    preset
+        ``"paper"``: NNDSVDa, at most 500 iterations, ``smoothing="diffuse"``, ``scale=None``, Leiden by leidenalg with
+        ``alpha=0.5`` and ``resolution=0.4``, where those are left at their defaults.
+    {rng}
+    key_added
+        Base name of the slots.
+    {table_key}
+    {copy}
+
+    Returns
+    -------
+    The copy if ``copy``, else ``None``. Written (with the default ``key_added``):
+
+    ``adata.obs["hsnmf"]`` : categorical
+        Domains ``"0"``, ``"1"``, … in decreasing size.
+    ``adata.obsm["X_hsnmf"]`` : n × k, float32
+        Smoothed factors W (not with ``use_rep``).
+    ``adata.varm["hsnmf_loadings"]`` : p × k, float32
+        Loadings Hᵀ; zero rows for variables that were not used (not with ``use_rep``).
+    ``adata.obsp["hybrid_connectivities"]``, ``adata.obsp["hybrid_distances"]``, ``adata.uns["hybrid_neighbors"]``
+        The hybrid graph (with Leiden only).
+    ``adata.uns["hsnmf"]`` : dict
+        ``params``, ``trace``, ``n_iter``, ``converged``, ``n_domains``, ``resolution`` (the one found by the search),
+        ``versions``.
+
+    Raises
+    ------
+    KeyError
+        If there is no spatial graph, or a layer, representation or column is missing.
+    ValueError
+        If values are negative, NaN, infinite or all zero, or a parameter is out of range or of no meaning beside
+        another.
+
+    References
+    ----------
+    Mahmud et al. (2026), *hSNMF: Hybrid Spatially Regularized NMF for Image-Derived Spatial Transcriptomics*, ISBI,
+    `arXiv:2602.02638 <https://arxiv.org/abs/2602.02638>`_. Traag et al. (2019), *Sci. Rep.* 9, 5233 (Leiden).
+
+    Examples
+    --------
+    >>> import scanpy as sc, spanmf as sn
+    >>> adata = sn.datasets.xenium_tissue(1000)
+    >>> sc.pp.normalize_total(adata); sc.pp.log1p(adata)
+    >>> sn.gr.contact_neighbors(adata, library_key="library")
+    >>> sn.tl.hsnmf(adata, 8, n_domains=5)
+    >>> adata.obs["hsnmf"].cat.categories.tolist()
+    ['0', '1', '2', '3', '4']
+    """
+    given = {
+        "init": init, "max_iter": max_iter, "smoothing": smoothing, "scale": scale, "alpha": alpha,
+        "resolution": resolution, "flavor": flavor,
+    }  # fmt: skip
+    options = _fit.with_preset(preset, _DEFAULTS, PAPER, given)
+    table = _data.get_table(adata, table_key)
+    rng_ = _data.default_rng(rng, random_state)
+    if smooth:
+        check_smoothing(options["smoothing"], beta, n_steps, laplacian_weight, loss, (alpha_W, alpha_H))
+    plan = _plan(table, n_domains, clustering, options, n_neighbors)
+    A, graph_key = _data.get_graph(table, connectivity_key)
+    with timed("tl.hsnmf") as notes:
+        graph = _smooth.as_graph(A)
+        params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "preset": preset}
+        W = H = result = problem = None
+        if use_rep is None:
+            problem = _fit.prepare(
+                table, n_components, layer=layer, mask_var=mask_var, loss=loss, init=options["init"], alpha_W=alpha_W,
+                alpha_H=alpha_H, l1_ratio=l1_ratio, max_iter=options["max_iter"], tol=tol, normalize=normalize, rng=rng_,
+            )  # fmt: skip
+            kind = options["smoothing"] if smooth else "diffuse"
+            result, W, H = smooth_factors(
+                problem, graph, "tl.hsnmf", kind, beta=beta, n_steps=n_steps if smooth else 0, weight=laplacian_weight
+            )
+            Z = _scale.rescale(W, H, plan.scale)
+            params |= problem.params
+            if smooth:
+                params |= smoothing_params(kind, beta, n_steps, laplacian_weight)
+        else:
+            Z = _representation(table, use_rep, plan.scale)
+            if smooth:
+                Z = _smooth.diffuse(graph, Z, beta, n_steps)
+                params |= smoothing_params("diffuse", beta, n_steps, laplacian_weight)
+            params["use_rep"] = use_rep
+        found = _cluster(Z, A, graph, plan, rng_)
+        labels = _data.ordered_labels(found.codes)
+        table = table.copy() if copy else table
+        params |= plan.params() | {"rng": _fit.seed_of(rng, random_state)}
+        outcome = {"n_domains": len(labels.categories), "resolution": found.resolution}
+        if W is not None and H is not None:
+            outcome |= _fit.solver_results(result)
+            added = _fit.write(table, key_added, W, H, problem.mask, labels, params, **outcome)
+        else:
+            keys = _keys.FactorKeys(key_added)
+            table.obs[keys.labels] = labels
+            table.uns[keys.provenance] = _data.provenance(params, **outcome)
+            added = f"added obs[{keys.labels!r}], uns[{keys.provenance!r}]"
+        if found.hybrid is not None:
+            keys = _keys.GraphKeys(_keys.HYBRID)
+            write_hybrid(table, keys, *found.hybrid, plan.graph_params() | {"connectivity_key": graph_key})
+            added += f", obsp[{keys.connectivities!r}]"
+        notes += [f"{len(labels.categories)} domains by {plan.clustering}", added]
+    return table if copy else None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Checked options of the clustering."""
+
+    clustering: str
+    n_domains: int | None
+    resolution: float
+    alpha: float
+    flavor: str
+    n_neighbors: int
+    scale: _scale.Scale
+
+    def graph_params(self) -> dict[str, Any]:
+        return {"alpha": self.alpha, "n_neighbors": self.n_neighbors, "scale": self.scale, "method": "umap"}
+
+    def params(self) -> dict[str, Any]:
+        out = {"clustering": self.clustering, "scale": self.scale, "n_domains": self.n_domains}
+        if self.clustering == "leiden":
+            out |= {"alpha": self.alpha, "flavor": self.flavor, "n_neighbors": self.n_neighbors}
+            if self.n_domains is None:
+                out["resolution"] = self.resolution
+        return out
+
+
+def _plan(table: AnnData, n_domains: int | None, clustering: str, options: dict[str, Any], n_neighbors: int) -> _Plan:
+    """Check the options of the clustering and choose what ``"auto"`` means."""
+    _checks.check_choice("clustering", clustering, CLUSTERINGS)
+    _checks.check_choice("flavor", options["flavor"], tuple(_leiden.FLAVORS))
+    _checks.check_choice("scale", options["scale"], ("gram", "norm", None))
+    _checks.check_range("resolution", options["resolution"], 0, open_low=True)
+    _checks.check_range("alpha", options["alpha"], 0, 1)
+    _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
+    if n_domains is not None:
+        _checks.check_range("n_domains", n_domains, 2, table.n_obs, integer=True)
+    elif clustering in ("potts", "kmeans"):
+        msg = (
+            f"`clustering={clustering!r}` needs `n_domains`. Without it, use `clustering='leiden'` with a `resolution`."
+        )
+        raise ValueError(msg)
+    if clustering == "auto":
+        clustering = "leiden" if n_domains is None else "potts"
+    return _Plan(
+        clustering, n_domains, float(options["resolution"]), float(options["alpha"]), options["flavor"],
+        int(n_neighbors), options["scale"],
+    )  # fmt: skip
+
+
+def _representation(table: AnnData, use_rep: str, scale: _scale.Scale) -> np.ndarray:
+    """A stored representation, rescaled where its loadings are known."""
+    Z = _data.get_representation(table, use_rep)
+    key = use_rep.removeprefix("X_")
+    if scale is not None and _keys.FactorKeys(key).loadings in table.varm:
+        Z = _scale.rescale(Z, _data.get_factors(table, key)[1], scale)
+    return Z
+
+
+@dataclass(frozen=True)
+class _Found:
+    codes: np.ndarray
+    resolution: float | None = None
+    hybrid: tuple[sp.csr_matrix, sp.csr_matrix] | None = None
+
+
+def _cluster(Z: np.ndarray, A: sp.csr_matrix, graph: _smooth.Graph, plan: _Plan, rng: np.random.Generator) -> _Found:
+    """Domains of the rows of Z."""
+    if plan.clustering == "potts":
+        return _Found(_domains.potts_mixture(Z, plan.n_domains, graph, rng))
+    if plan.clustering == "kmeans":
+        return _Found(_domains.k_means(Z, plan.n_domains, rng)[0])
+    seed = int(rng.integers(2**31 - 1))
+    F, D = feature_graph(Z, plan.n_neighbors, rng)
+    M = _graph.mix(A, F, plan.alpha)
+    if plan.n_domains is None:
+        return _Found(_leiden.leiden(M, plan.resolution, flavor=plan.flavor, seed=seed), hybrid=(M, D))
+    codes, resolution, found = _leiden.search_resolution(M, plan.n_domains, flavor=plan.flavor, seed=seed)
+    if found != plan.n_domains:
+        _checks.warn(
+            f"No resolution gave {plan.n_domains} domains; the nearest is {found} at resolution {resolution:.3g}. "
+            "`clustering='potts'` gives the wanted number."
+        )
+    return _Found(codes, resolution, (M, D))

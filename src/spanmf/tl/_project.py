@@ -1,0 +1,115 @@
+"""Factors of new cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from .. import _checks, _data
+from .._docs import doc
+from .._logging import timed
+from ..core import _ops, _solver
+from . import _fit
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+
+@doc
+def project(
+    adata: AnnData | SpatialData,
+    adata_ref: AnnData,
+    *,
+    key: str = "nmf",
+    layer: str | None = None,
+    normalize: bool = False,
+    key_added: str | None = None,
+    table_key: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Express new cells in known components.
+
+    With the loadings H of the reference fixed, solves for every new cell
+
+    .. math:: w_i = \arg\min_{w \ge 0} \tfrac12 \lVert x_i - w H \rVert^2
+
+    (or the KL divergence, where the reference was fitted with it). Nothing is smoothed: build a graph and call
+    :func:`spanmf.tl.hsnmf` with ``use_rep=`` for that.
+
+    Parameters
+    ----------
+    {adata}
+    adata_ref
+        Table that holds the factorisation.
+    key
+        Base name of the factorisation in ``adata_ref``.
+    {layer}
+    {normalize}
+    key_added
+        Base name of the slots; ``None``: ``key``.
+    {table_key}
+    {copy}
+
+    Returns
+    -------
+    The copy if ``copy``, else ``None``. Written (with the default ``key``):
+
+    ``adata.obsm["X_nmf"]`` : n × k, float32
+        Factors of the new cells, in the components of the reference.
+    ``adata.varm["nmf_loadings"]`` : p × k, float32
+        The reference's loadings for the variables of this table; zero rows for those it does not know.
+    ``adata.obs["nmf"]`` : categorical
+        Dominant component.
+    ``adata.uns["nmf"]`` : dict
+        ``params`` and ``versions``.
+
+    Raises
+    ------
+    KeyError
+        If the reference holds no such factorisation.
+    ValueError
+        If the tables share no variable with loadings, or variable names are not unique.
+
+    Warns
+    -----
+    SpanmfWarning
+        If variables with loadings are missing in the new table: they are left out.
+
+    Examples
+    --------
+    >>> import scanpy as sc, spanmf as sn
+    >>> adata = sn.datasets.xenium_tissue(1000)
+    >>> sc.pp.normalize_total(adata); sc.pp.log1p(adata)
+    >>> ref, new = adata[:800].copy(), adata[800:].copy()
+    >>> sn.tl.nmf(ref, 5)
+    >>> sn.tl.project(new, ref)
+    >>> new.obsm["X_nmf"].shape
+    (200, 5)
+    """
+    table = _data.get_table(adata, table_key, min_obs=1)
+    _, H = _data.get_factors(adata_ref, key)
+    columns, loaded = _checks.match_variables(table.var_names, adata_ref.var_names, (H > 0).any(0))
+    X, name = _data.get_matrix(table, layer)
+    _checks.check_matrix(X, name)
+    loss = adata_ref.uns.get(key, {}).get("params", {}).get("loss", "frobenius")
+    with timed("tl.project") as notes:
+        if normalize:
+            X = _fit.log_normalised(X)
+        elif loss == "frobenius":
+            _checks.warn_if_counts(X, name)
+        if not sp.issparse(X):
+            X = np.asarray(X)
+        _fit.compile_once()
+        W = _solver.solve_w(_ops.as_rows(X[:, columns]), H[:, loaded], loss=loss)
+        mask = np.zeros(table.n_vars, dtype=bool)
+        mask[columns] = True
+        full = np.zeros((len(H), table.n_vars), dtype=np.float32)
+        full[:, columns] = H[:, loaded]
+        table = table.copy() if copy else table
+        labels = _fit.component_labels(_fit.dominant(W, H[:, loaded]), len(H))
+        params = {"projected_from": key, "loss": loss, "layer": layer, "normalize": normalize}
+        notes.append(_fit.write(table, key_added or key, W, full[:, mask], mask, labels, params))
+    return table if copy else None

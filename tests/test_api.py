@@ -1,0 +1,159 @@
+"""The public names and signatures: a change here is a change for every user."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import spanmf as sn
+
+REQUIRED = inspect.Parameter.empty
+
+# name: (positional parameters with defaults, keyword-only parameters with defaults that must be there)
+SIGNATURES = {
+    "gr.contact_neighbors": (
+        {"adata": REQUIRED, "contact_radius": None, "context_radius": None},
+        {
+            "contact_weight": 2.5,
+            "context_weight": 1.0,
+            "combine": "max",
+            "spatial_key": "spatial",
+            "library_key": None,
+            "preset": None,
+            "table_key": None,
+            "key_added": "contact",
+            "copy": False,
+        },
+    ),
+    "gr.hybrid_neighbors": (
+        {"adata": REQUIRED, "alpha": 0.5},
+        {
+            "connectivity_key": None,
+            "use_rep": "X_snmf",
+            "feature_key": None,
+            "scale": None,
+            "n_neighbors": 15,
+            "rng": 0,
+            "table_key": None,
+            "key_added": "hybrid",
+            "copy": False,
+        },
+    ),
+    "gr.graph_summary": ({"adata": REQUIRED, "key": "contact"}, {"library_key": None}),
+    "tl.nmf": (
+        {"adata": REQUIRED, "n_components": 10},
+        {
+            "layer": None,
+            "mask_var": "auto",
+            "loss": "frobenius",
+            "init": "auto",
+            "alpha_W": 0.0,
+            "alpha_H": 0.0,
+            "l1_ratio": 0.0,
+            "max_iter": 500,
+            "normalize": False,
+            "preset": None,
+            "rng": 0,
+            "random_state": None,
+            "key_added": "nmf",
+            "table_key": None,
+            "copy": False,
+        },
+    ),
+    "tl.snmf": (
+        {"adata": REQUIRED, "n_components": 10},
+        {
+            "smoothing": "refit",
+            "beta": 0.6,
+            "n_steps": 2,
+            "connectivity_key": None,
+            "layer": None,
+            "mask_var": "auto",
+            "loss": "frobenius",
+            "preset": None,
+            "rng": 0,
+            "random_state": None,
+            "key_added": "snmf",
+            "table_key": None,
+            "copy": False,
+        },
+    ),
+    "tl.hsnmf": (
+        {"adata": REQUIRED, "n_components": 10},
+        {
+            "n_domains": None,
+            "clustering": "auto",
+            "flavor": "networkit",
+            "smooth": True,
+            "scale": "gram",
+            "use_rep": None,
+            "n_neighbors": 15,
+            "connectivity_key": None,
+            "layer": None,
+            "mask_var": "auto",
+            "loss": "frobenius",
+            "normalize": False,
+            "preset": None,
+            "rng": 0,
+            "random_state": None,
+            "key_added": "hsnmf",
+            "copy": False,
+        },
+    ),
+    "tl.project": ({"adata_query": REQUIRED, "adata_ref": REQUIRED}, {"key": "nmf", "layer": None, "key_added": None}),
+    "tl.top_features": ({"adata": REQUIRED, "key": REQUIRED, "n_features": 10}, {}),
+    "tl.match_labels": ({"adata": REQUIRED, "cluster_key": REQUIRED, "reference": REQUIRED}, {"key_added": None}),
+    "datasets.xenium_tissue": ({"n_cells": 20_000}, {}),
+    "io.read": ({"path": REQUIRED, "platform": "auto"}, {}),
+}
+# There with any default: values chosen by evidence may change, names may not.
+ALSO = {
+    "tl.nmf": {"tol"},
+    "tl.snmf": {"tol", "max_iter", "laplacian_weight"},
+    "tl.hsnmf": {"resolution", "alpha", "smoothing", "beta", "n_steps", "max_iter", "tol"},
+}
+NAMES = {
+    "gr": {"contact_neighbors", "graph_summary", "hybrid_neighbors"},
+    "tl": {"hsnmf", "match_labels", "nmf", "project", "snmf", "top_features"},
+    "metrics": {
+        "chaos",
+        "davies_bouldin",
+        "edge_agreement",
+        "explained_variance",
+        "morans_i",
+        "reconstruction_error",
+        "silhouette",
+    },
+    "pl": {"domains", "factors", "graph", "loadings"},
+    "io": {"read"},
+    "datasets": {"xenium_tissue"},
+}
+
+
+@pytest.mark.parametrize("namespace", NAMES)
+def test_names_are_there(namespace):
+    assert set(getattr(sn, namespace).__all__) >= NAMES[namespace]
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature(name):
+    namespace, _, function = name.partition(".")
+    parameters = inspect.signature(getattr(getattr(sn, namespace), function)).parameters.values()
+    positional, keyword = SIGNATURES[name]
+    assert {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} == positional
+    keyword_only = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert {k: keyword_only.get(k, "not there") for k in keyword} == keyword
+    assert set(keyword_only) >= ALSO.get(name, set())
+
+
+@pytest.mark.parametrize("name", ["nmf", "snmf", "hsnmf"])
+def test_key_added_defaults_to_the_name(name):
+    """Every tl function writes under its own name."""
+    assert inspect.signature(getattr(sn.tl, name)).parameters["key_added"].default == name
+
+
+def test_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = sn.no_such_thing
+    assert set(dir(sn)) >= {*sn.__all__, "__version__"}
