@@ -192,7 +192,7 @@ def test_libraries_with_other_pixels_have_one_scale_in_micrometres():
     assert wide["other"] == pytest.approx(2 * wide["slide"])
 
 
-@pytest.mark.parametrize(("n", "wide", "ncols"), [(10, 1.0, 5), (10, 3.5, 3), (4, 1.0, 2), (8, 1.0, 4), (3, 1.0, 3)])
+@pytest.mark.parametrize(("n", "wide", "ncols"), [(10, 1.0, 5), (10, 3.5, 3), (4, 1.0, 4), (8, 1.0, 4), (3, 1.0, 3)])
 def test_rows_fit_on_a_page(n, wide, ncols):
     section = _map.Section("", np.arange(1), np.zeros((1, 2)), None, (0, wide, 0, 1), 1.0, [])
     fig, axes = _map.make_panels([section], n)
