@@ -167,6 +167,18 @@ def get_factors(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     return W, H
 
 
+def loading_shares(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the features in each component's loadings (rows sum to 1), and of the components in each feature's.
+
+    The second are taken of the first (columns sum to 1), so neither depends on the scales of the components. 0 where
+    there is no loading.
+    """
+    totals = H.sum(1, keepdims=True, dtype=np.float64)
+    share = np.divide(H, totals, out=np.zeros(H.shape), where=totals > 0)
+    columns = share.sum(0)
+    return share, np.divide(share, columns, out=np.zeros(H.shape), where=columns > 0)
+
+
 def iter_libraries(codes: np.ndarray, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Name and row indices of each library."""
     order = np.argsort(codes, kind="stable")

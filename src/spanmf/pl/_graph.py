@@ -160,8 +160,7 @@ def edges_between(A: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     """Both ends (as positions in ``rows``) and the weight of every edge between the given cells, each edge once."""
     part = A[rows][:, rows]
     part = sp.triu(part.maximum(part.T), k=1, format="coo")
-    positive = part.data > 0
-    return part.row[positive], part.col[positive], part.data[positive]
+    return part.row, part.col, part.data
 
 
 def _edge_handles(weights: np.ndarray, middle: float, names: tuple[str, str]) -> list[Line2D]:

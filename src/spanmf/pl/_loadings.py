@@ -35,13 +35,10 @@ def loadings(
 ) -> Axes | Figure:
     r"""Draw the top features of every factor as bars.
 
-    One panel a factor; the length of a bar is the loading :math:`H_{kj}`. The darker a bar, the larger the share
-
-    .. math:: \bar W_k H_{kj} \Big/ \sum_l \bar W_l H_{lj}
-
-    of the feature's fitted total that this factor carries (:math:`\bar W_k`: mean of column k of W). It does not
-    depend on the scales of the factors, and tells a factor's own markers (near 1) from features that are high
-    everywhere.
+    One panel a factor. The length of a bar is the feature's share of the factor's loadings,
+    :math:`S_{kj} = H_{kj} / \sum_j H_{kj}`. The darker a bar, the more specific the feature,
+    :math:`S_{kj} / \sum_l S_{lj}`: 1 means that no other factor has it, while features that are high everywhere stay
+    pale. Neither depends on the scales of the factors.
 
     Parameters
     ----------
@@ -71,7 +68,7 @@ def loadings(
 
     See Also
     --------
-    spanmf.tl.top_features : the same as a table.
+    spanmf.tl.top_features : the same numbers as a table.
 
     Examples
     --------
@@ -85,38 +82,32 @@ def loadings(
     5
     """
     table = _data.get_table(adata, table_key, min_obs=1)
-    W, H = _data.get_factors(table, key)
+    _, H = _data.get_factors(table, key)
     components = _checks.check_components(components, len(H))
     _checks.check_range("n_features", n_features, 1, integer=True)
     if ncols is not None:
         _checks.check_range("ncols", ncols, 1, integer=True)
-    share = contribution_shares(W, H)
+    share, specificity = _data.loading_shares(H)
     color = ScalarMappable(
-        Normalize(0, 1), LinearSegmentedColormap.from_list("share", ["#CFDCE8", "#0072B2", "#00293F"])
+        Normalize(0, 1), LinearSegmentedColormap.from_list("specificity", ["#CFDCE8", "#0072B2", "#00293F"])
     )
     height = max(0.17 * n_features + 0.7, 2.6 if len(components) == 1 else 0)
     fig, panels = _map.empty_axes(len(components), ncols or 5, width=2.1, height=height, right=1.0, ax=ax)
     for k, panel in zip(components, panels, strict=True):
-        top = np.argsort(-H[k], kind="stable")[:n_features]
-        top = top[H[k, top] > 0]
-        panel.barh(np.arange(len(top)), H[k, top], height=0.75, color=color.to_rgba(share[k, top]))
+        top = np.argsort(-share[k], kind="stable")[:n_features]
+        top = top[share[k, top] > 0]
+        panel.barh(np.arange(len(top)), share[k, top], height=0.75, color=color.to_rgba(specificity[k, top]))
         panel.set_yticks(np.arange(len(top)), table.var_names[top], fontsize=8)
         panel.set_ylim(n_features - 0.4, -0.6)
         panel.set_title(f"factor {k}", fontsize=10)
         panel.tick_params(axis="y", length=0, pad=2)
         panel.tick_params(axis="x", labelsize=_map.SMALL)
         panel.xaxis.set_major_locator(plt.MaxNLocator(3))
+        panel.grid(visible=False)  # styles such as scanpy's turn it on
         panel.spines[["top", "right", "left"]].set_visible(False)
     shrink = min(1.0, 1.6 / fig.get_size_inches()[1])
     bar = fig.colorbar(color, ax=list(panels), shrink=shrink, aspect=15, pad=0.02)
-    bar.set_label("share of the feature's\nfitted total", fontsize=8)
+    bar.set_label("specificity", fontsize=8)
     bar.ax.tick_params(labelsize=_map.SMALL)
     bar.outline.set_visible(False)
     return _map.result(fig, panels)
-
-
-def contribution_shares(W: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """Share of each feature's fitted total that a factor carries (k × p; columns sum to 1, or 0 where nothing is fitted)."""
-    parts = W.mean(0, dtype=np.float64)[:, None] * H
-    total = parts.sum(0)
-    return np.divide(parts, total, out=np.zeros_like(parts), where=total > 0)
