@@ -141,8 +141,7 @@ def as_graph(A: Any) -> sp.csr_matrix:
         A = A.copy()
         A.sum_duplicates()
     if A.diagonal().any():
-        A = A.copy()
-        A.setdiag(0)
+        A = (A - sp.diags_array(A.diagonal())).tocsr()
         A.eliminate_zeros()
     return sp.csr_matrix(A)
 

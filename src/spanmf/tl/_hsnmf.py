@@ -289,6 +289,7 @@ def _cluster(Z: np.ndarray, A: sp.csr_matrix, graph: _smooth.Graph, plan: _Plan,
     if plan.clustering == "kmeans":
         return _Found(_domains.k_means(Z, plan.n_domains, rng)[0])
     seed = int(rng.integers(2**31 - 1))
+    _load_networkit()
     F, D = feature_graph(Z, plan.n_neighbors, rng)
     M = _graph.mix(A, F, plan.alpha)
     if plan.n_domains is None:
@@ -300,3 +301,11 @@ def _cluster(Z: np.ndarray, A: sp.csr_matrix, graph: _smooth.Graph, plan: _Plan,
             "`clustering='potts'` gives the wanted number."
         )
     return _Found(codes, resolution, (M, D))
+
+
+def _load_networkit() -> None:
+    """Import networkit without its side effect: it changes the user's matplotlib settings."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        import networkit  # noqa: F401

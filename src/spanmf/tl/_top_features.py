@@ -54,10 +54,7 @@ def top_features(
     table = _data.get_table(adata, table_key)
     _, H = _data.get_factors(table, key)
     _checks.check_range("n_features", n_features, 1, integer=True)
-    totals = H.sum(1, keepdims=True, dtype=np.float64)
-    share = np.divide(H, totals, out=np.zeros(H.shape), where=totals > 0)
-    columns = share.sum(0)
-    specific = np.divide(share, columns, out=np.zeros(H.shape), where=columns > 0)
+    share, specific = _data.loading_shares(H)
     rows = []
     for factor, loadings in enumerate(share):
         best = np.argsort(-loadings, kind="stable")[:n_features]
