@@ -1,0 +1,328 @@
+"""Measurements of the foundation: factorisation, graphs, smoothing, neighbours, Leiden, the whole pipeline.
+
+Called by ``run.py`` as ``python foundation.py MEASUREMENT WHO SIZE …``; prints one JSON line. What the peers before it
+reached in the same run comes on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+warnings.simplefilter("ignore")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+RANK = 10
+
+
+def timed(function: Callable[[], Any], repeats: int = 1) -> tuple[Any, dict[str, float]]:
+    """Result and the best of some runs: wall and CPU seconds, and how much the peak memory rose."""
+    best: dict[str, float] = {}
+    before = _peak()
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = function()
+        spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+        if not best or spent["wall_s"] < best["wall_s"]:
+            best = spent
+    return result, best | {"rise_gib": _peak() - before, "peak_gib": _peak()}
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+# --- factorisation ----------------------------------------------------------------------------------------------------
+
+
+def nmf_data(n: int, kind: str, seed: int) -> sp.csr_matrix:
+    import scanpy as sc
+
+    import spanmf as sn
+
+    adata = sn.datasets.planted_factors(n, difficulty=kind, rng=seed)
+    if kind == "easy":
+        sc.pp.normalize_total(adata)
+        sc.pp.log1p(adata)
+    return adata.X
+
+
+def objective(X: sp.csr_matrix, W: np.ndarray, H: np.ndarray) -> float:
+    """``½‖X − WH‖²`` in float64."""
+    W, H = W.astype(np.float64), H.astype(np.float64)
+    cross = sum(float(((X[i : i + 50_000] @ H.T) * W[i : i + 50_000]).sum()) for i in range(0, X.shape[0], 50_000))
+    square = float(np.square(X.data, dtype=np.float64).sum())
+    return 0.5 * (square - 2 * cross + float(np.vdot(W.T @ W, H @ H.T)))
+
+
+def nmf_peer(peers: list, n: int, kind: str, seed: int) -> dict:
+    from sklearn.decomposition import NMF
+
+    X = nmf_data(n, kind, seed)
+    model = NMF(RANK, init="nndsvda", max_iter=1000, random_state=seed)
+    W, spent = timed(lambda: model.fit_transform(X))
+    value = objective(X, W, model.components_)
+    return spent | {"objective": value, "notes": f"{model.n_iter_} iterations, objective {value:.6g}"}
+
+
+def nmf_ours(peers: list, n: int, kind: str, seed: int) -> dict:
+    import anndata as ad
+
+    import spanmf as sn
+
+    adata = ad.AnnData(nmf_data(n, kind, seed))
+    sn.tl.nmf(adata[:2000].copy(), RANK)  # compiles
+    _, spent = timed(lambda: sn.tl.nmf(adata, RANK, rng=seed))
+    value = objective(adata.X, adata.obsm["X_nmf"], adata.varm["nmf_loadings"].T)
+    above = value / peers[0]["objective"] - 1
+    return spent | {
+        "objective": value,
+        "above_peer": above,
+        "ratio": peers[0]["wall_s"] / spent["wall_s"],
+        "notes": f"{peers[0]['wall_s'] / spent['wall_s']:.1f}×, objective {above:+.1e} of the peer's",
+    }
+
+
+# --- graph ------------------------------------------------------------------------------------------------------------
+
+
+def points(n: int) -> np.ndarray:
+    """Cells of a generated tissue at Xenium's density, in the order the generator gives."""
+    import spanmf as sn
+
+    return np.asarray(sn.datasets.xenium_tissue(n, n_genes=20).obsm["spatial"])
+
+
+def graph_peer(peers: list, n: int) -> dict:
+    import anndata as ad
+    import squidpy as sq
+
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"spatial": points(n)})
+    _, spent = timed(lambda: sq.gr.spatial_neighbors(adata, radius=80.0, coord_type="generic"))
+    return spent | {"nnz": int(adata.obsp["spatial_connectivities"].nnz), "notes": f"+{spent['rise_gib']:.2f} GiB"}
+
+
+def graph_ours(peers: list, n: int) -> dict:
+    from spanmf.core import _graph
+
+    xy, codes = points(n), np.zeros(n, dtype=np.int32)
+    _graph.radius_graph(xy[:2000], codes[:2000], 20.0, 80.0)
+    (A, _), spent = timed(lambda: _graph.radius_graph(xy, codes, 20.0, 80.0))
+    assert A.nnz == peers[0]["nnz"], "not the same pairs"
+    stored = (A.data.nbytes + A.indices.nbytes + A.indptr.nbytes) / 2**30
+    return spent | {
+        "ratio": peers[0]["wall_s"] / spent["wall_s"],
+        "stored_gib": stored,
+        "notes": f"{peers[0]['wall_s'] / spent['wall_s']:.1f}×, {A.nnz / n:.0f} neighbours, "
+        f"weights {stored:.2f} GiB, with lengths +{spent['rise_gib']:.2f} GiB",
+    }
+
+
+# --- smoothing --------------------------------------------------------------------------------------------------------
+
+
+def smoothing_data(n: int) -> tuple[sp.csr_matrix, np.ndarray]:
+    from spanmf.core import _graph
+
+    A, _ = _graph.radius_graph(points(n), np.zeros(n, dtype=np.int32), 20.0, 80.0)
+    return A, np.random.default_rng(0).random((n, RANK), dtype=np.float32)
+
+
+def smoothing_peer(peers: list, n: int) -> dict:
+    A, W = smoothing_data(n)
+    A = A + sp.eye(n, dtype=np.float32, format="csr")
+    P = sp.diags(1 / np.asarray(A.sum(1)).ravel()).dot(A).astype(np.float32).tocsr()
+    _, spent = timed(lambda: np.float32(0.4) * W + np.float32(0.6) * (P @ W), 5)
+    return spent | {"notes": "one step, the operator made beforehand"}
+
+
+def smoothing_ours(peers: list, n: int) -> dict:
+    from spanmf.core import _smooth
+
+    A, W = smoothing_data(n)
+    graph = _smooth.as_graph(A)
+    _smooth.diffuse(graph, W, 0.6, 1)
+    _, spent = timed(lambda: _smooth.diffuse(graph, W, 0.6, 1), 5)
+    ratio = peers[0]["wall_s"] / spent["wall_s"]
+    return spent | {"ratio": ratio, "notes": f"{ratio:.1f}×"}
+
+
+# --- nearest neighbours -----------------------------------------------------------------------------------------------
+
+
+def factors(n: int) -> np.ndarray:
+    """Smoothed factors of a generated tissue, on the scale of distances."""
+    import scanpy as sc
+
+    import spanmf as sn
+    from spanmf.core import _scale
+
+    adata = sn.datasets.xenium_tissue(n)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sn.gr.contact_neighbors(adata, 20, 80, library_key="library")
+    sn.tl.snmf(adata, RANK)
+    return _scale.rescale(adata.obsm["X_snmf"], adata.varm["snmf_loadings"].T, "gram")
+
+
+def knn_peer(peers: list, n: int) -> dict:
+    from scipy.spatial import cKDTree
+
+    Z = factors(n)
+    (distances, _), spent = timed(lambda: cKDTree(Z).query(Z, k=15))
+    return spent | {"total": float(distances.sum()), "notes": "cKDTree(Z).query(Z, k=15)"}
+
+
+def knn_ours(peers: list, n: int) -> dict:
+    from spanmf.core import _knn
+
+    Z = factors(n)
+    (_, distances), spent = timed(lambda: _knn.nearest(Z, 15))
+    assert abs(float(distances.sum(dtype=np.float64)) / peers[0]["total"] - 1) < 1e-5, "not the same neighbours"
+    ratio = peers[0]["wall_s"] / spent["wall_s"]
+    return spent | {"ratio": ratio, "notes": f"{ratio:.1f}×"}
+
+
+# --- Leiden -----------------------------------------------------------------------------------------------------------
+
+
+def hybrid(n: int) -> tuple[sp.csr_matrix, np.ndarray]:
+    import spanmf as sn
+
+    adata = _tissue(n)
+    sn.gr.contact_neighbors(adata, 20, 80, library_key="library")
+    sn.tl.snmf(adata, RANK)
+    sn.gr.hybrid_neighbors(adata, 0.5, scale="gram")
+    return adata.obsp["hybrid_connectivities"], adata.obs["domain"].cat.codes.to_numpy()
+
+
+def _judged(A: sp.csr_matrix, labels: np.ndarray, truth: np.ndarray, gamma: float) -> dict:
+    from sklearn.metrics import adjusted_rand_score
+
+    degree = np.asarray(A.sum(1), dtype=np.float64).ravel()
+    rows = np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))
+    inside = float(A.data[labels[rows] == labels[A.indices]].sum(dtype=np.float64)) / degree.sum()
+    modularity = inside - gamma * float((np.bincount(labels, weights=degree) ** 2).sum()) / degree.sum() ** 2
+    ari = float(adjusted_rand_score(truth, labels))
+    return {
+        "modularity": modularity,
+        "ari": ari,
+        "notes": f"{labels.max() + 1} domains, modularity {modularity:.4f}, ARI {ari:.3f}",
+    }
+
+
+def leiden_peer(peers: list, n: int) -> dict:
+    import anndata as ad
+    import scanpy as sc
+
+    A, truth = hybrid(n)
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32))
+    _, spent = timed(
+        lambda: sc.tl.leiden(
+            adata, 0.4, adjacency=A, flavor="igraph", n_iterations=2, directed=False, random_state=0
+        )
+    )
+    return spent | _judged(A, adata.obs["leiden"].astype(int).to_numpy(), truth, 0.4)
+
+
+def leiden_ours(peers: list, n: int) -> dict:
+    import networkit  # noqa: F401
+
+    from spanmf.core import _leiden
+
+    A, truth = hybrid(n)
+    labels, spent = timed(lambda: _leiden.leiden(A, 0.4, flavor="networkit", seed=0))
+    judged = _judged(A, labels, truth, 0.4)
+    ratio = peers[0]["wall_s"] / spent["wall_s"]
+    return spent | judged | {"ratio": ratio, "notes": f"{ratio:.1f}×, {judged['notes']}"}
+
+
+# --- pipeline ---------------------------------------------------------------------------------------------------------
+
+
+def _tissue(n: int) -> Any:
+    import scanpy as sc
+
+    import spanmf as sn
+
+    adata = sn.datasets.xenium_tissue(n)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    return adata
+
+
+def pipeline_peer(peers: list, n: int) -> dict:
+    from sklearn.metrics import adjusted_rand_score
+    from tests.reference import hsnmf_paper
+
+    adata = _tissue(n)
+    run, spent = timed(lambda: hsnmf_paper.run(adata.X, np.asarray(adata.obsm["spatial"])))
+    ari = adjusted_rand_score(adata.obs["domain"], run.labels)
+    stages = {k: round(v, 2) for k, v in run.cpu.items()}
+    return spent | {"stages": stages, "notes": f"{spent['peak_gib']:.1f} GiB, ARI {ari:.3f}, CPU {stages}"}
+
+
+def pipeline_ours(peers: list, n: int) -> dict:
+    from sklearn.metrics import adjusted_rand_score
+
+    import spanmf as sn
+
+    small = _tissue(1500)
+    _run(sn, small, {})  # compiles
+    adata = _tissue(n)
+    stages: dict[str, float] = {}
+    _, spent = timed(lambda: _run(sn, adata, stages))
+    ari = adjusted_rand_score(adata.obs["domain"], adata.obs["hsnmf"])
+    out = spent | {"stages": {k: round(v, 2) for k, v in stages.items()}, "ari": float(ari)}
+    out["notes"] = f"{spent['peak_gib']:.1f} GiB, ARI {ari:.3f}, CPU {out['stages']}"
+    if peers:
+        out["ratio"] = peers[0]["cpu_s"] / spent["cpu_s"]
+        out["notes"] = f"{out['ratio']:.1f}× (CPU), {out['notes']}"
+    return out
+
+
+def _run(sn: Any, adata: Any, stages: dict[str, float]) -> None:
+    """Graph, factors, domains and the foundation's metrics, as the published form computes them."""
+
+    def stage(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        start = time.process_time()
+        function(*args, **kwargs)
+        stages[name] = stages.get(name, 0.0) + time.process_time() - start
+
+    stage("graph", sn.gr.contact_neighbors, adata, 20, 80, library_key="library")
+    stage("hsnmf", sn.tl.hsnmf, adata, RANK)
+    m = sn.metrics
+    stage("metrics", m.reconstruction_error, adata, "hsnmf")
+    stage("metrics", m.explained_variance, adata, "hsnmf")
+    stage("metrics", m.silhouette, adata, "hsnmf", sample_size=5000)
+    stage("metrics", m.davies_bouldin, adata, "hsnmf")
+    stage("metrics", m.edge_agreement, adata, "hsnmf")
+    stage("metrics", m.morans_i, adata, "hsnmf")
+    stage("metrics", m.chaos, adata, "hsnmf", library_key="library")
+
+
+MEASUREMENTS: dict[str, dict[str, Callable[..., dict]]] = {
+    "nmf": {"scikit-learn cd, nndsvda": nmf_peer, "spanmf": nmf_ours},
+    "graph": {"squidpy radius 80": graph_peer, "spanmf": graph_ours},
+    "smoothing": {"scipy CSR @ W": smoothing_peer, "spanmf": smoothing_ours},
+    "knn": {"scipy cKDTree": knn_peer, "spanmf": knn_ours},
+    "leiden": {"igraph as scanpy calls it": leiden_peer, "spanmf": leiden_ours},
+    "pipeline": {"published form": pipeline_peer, "spanmf": pipeline_ours},
+    "pipeline_alone": {"spanmf": pipeline_ours},
+}
+
+
+if __name__ == "__main__":
+    measurement, who, *sizes = sys.argv[1:]
+    arguments = [int(s) if s.isdigit() else s for s in sizes]
+    before = json.loads(sys.stdin.read() or "[]")
+    row = MEASUREMENTS[measurement][who](before, *arguments)
+    print(json.dumps({"measurement": measurement, "who": who, "sizes": arguments} | row))

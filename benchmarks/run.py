@@ -1,0 +1,104 @@
+"""Side-by-side runs of spanmf and its peers: ``python benchmarks/run.py --quick`` or ``--help``.
+
+Every measurement runs in a process of its own (peak memory is that of the process), ours and the peer's on the same
+data and number of threads in the same run, after a warm-up that compiles. Ratios are peer over ours, of wall time;
+CPU time is given beside it. Results go to ``benchmarks/results/*.json`` and, with ``--docs``, into ``docs/benchmarks.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("spanmf", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "igraph", "leidenalg", "networkit")
+
+QUICK = [
+    *(("nmf", 20_000, kind, seed) for kind in ("easy", "hard") for seed in (0,)),
+    ("graph", 100_000),
+    ("smoothing", 100_000),
+    ("knn", 100_000),
+    ("leiden", 20_000),
+    ("pipeline", 20_000),
+]
+FULL = [
+    *(("nmf", 100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
+    *(("nmf", 500_000, "hard", seed) for seed in range(5)),
+    ("graph", 100_000),
+    ("graph", 1_000_000),
+    ("smoothing", 100_000),
+    ("smoothing", 1_000_000),
+    ("knn", 100_000),
+    ("knn", 1_000_000),
+    ("leiden", 100_000),
+    ("leiden", 1_000_000),
+    ("pipeline", 20_000),
+    ("pipeline", 100_000),
+    ("pipeline_alone", 1_000_000),
+]
+
+
+def main() -> None:
+    """Run the chosen measurements and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, under five minutes")
+    parser.add_argument("--only", default="", help="measurements to run, separated by commas: nmf,graph,…")
+    parser.add_argument("--max-n", type=int, default=10**9, help="leave out larger sizes")
+    parser.add_argument("--threads", type=int, default=1, help="threads that ours and the peer may use (default: 1)")
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md from all results at hand")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    args = parser.parse_args()
+    args.out.mkdir(exist_ok=True)
+    only = set(filter(None, args.only.split(",")))
+    tasks = [t for t in (QUICK if args.quick else FULL) if (not only or t[0] in only) and t[1] <= args.max_n]
+    for task in [] if args.docs else tasks:
+        print(" ".join(map(str, task)), "…", flush=True)
+        for row in measure(task, args.threads):
+            name = "-".join(map(str, task)) + f"-{row['who']}-{args.threads}.json".replace(" ", "_")
+            (args.out / name).write_text(json.dumps(row | machine(args.threads), indent=1))
+            print(f"   {row['who']:28s} {row['wall_s']:9.2f} s  {row['cpu_s']:9.2f} s CPU  {row['notes']}", flush=True)
+    if args.docs:
+        from report import write_page
+
+        write_page(args.out, HERE.parent / "docs" / "benchmarks.md")
+
+
+def measure(task: tuple, threads: int) -> list[dict]:
+    """Run ours and the peers, each in a fresh process; the data are made there from the same seed."""
+    sys.path.insert(0, str(HERE))
+    from foundation import MEASUREMENTS
+
+    rows: list[dict] = []
+    for who in MEASUREMENTS[task[0]]:
+        env = os.environ | {
+            k: str(threads) for k in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        }
+        command = [sys.executable, str(HERE / "foundation.py"), task[0], who, *map(str, task[1:])]
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, check=False, input=json.dumps(rows)
+        )
+        if done.returncode:
+            print(done.stderr[-2000:])
+            continue
+        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    return rows
+
+
+def machine(threads: int) -> dict:
+    """Where and with what it ran."""
+    return {
+        "threads": threads,
+        "cpu": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "versions": {p: version(p) for p in PACKAGES},
+    }
+
+
+if __name__ == "__main__":
+    main()
