@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before numba: threads that spin make small runs 80 times slower
+
 import matplotlib as mpl
 import pytest
 

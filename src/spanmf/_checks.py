@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
 
 MAX_MEAN_DEGREE = 1000  # a graph beyond this is taken for a mistake in the radius
+FLOAT32_SAFE = 1e-12, 1e12  # largest value of X whose squares can be summed in float32
 
 
 class SpanmfWarning(UserWarning):
@@ -26,14 +29,14 @@ class ConvergenceWarning(SpanmfWarning):
 
 def warn(msg: str, category: type[Warning] = SpanmfWarning) -> None:
     """Warn at the user's own line."""
-    depth, frame = 1, __import__("sys")._getframe(1)
+    depth, frame = 2, __import__("sys")._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("spanmf"):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(msg, category, stacklevel=depth)
 
 
 def _listed(names: Iterable[Any], n: int = 8) -> str:
-    names = [str(x) for x in names]
+    names = [str(x) for x in names if x is not None]  # anndata 0.13 lists X among the layers as None
     more = f", … ({len(names)} in all)" if len(names) > n else ""
     return (", ".join(repr(x) for x in names[:n]) + more) if names else "nothing"
 
@@ -115,6 +118,12 @@ def check_matrix(X: Any, name: str) -> None:
         raise ValueError(msg)
     if high == 0:
         msg = f"{name} is all zero: there is nothing to factorise."
+        raise ValueError(msg)
+    if not FLOAT32_SAFE[0] <= float(high) <= FLOAT32_SAFE[1]:
+        msg = (
+            f"The highest value of {name} is {high:.3g}: sums of squares would leave the range of float32. "
+            "Rescale the values first, e.g. by `sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`."
+        )
         raise ValueError(msg)
 
 
@@ -325,3 +334,29 @@ def match_variables(new: Any, reference: Any, has_loadings: np.ndarray) -> tuple
             f"{len(missing)} of {len(wanted)} variables with loadings are not in the new table ({_listed(missing, 3)}) and are left out."
         )
     return columns[found], wanted[found]
+
+
+def cause(error: BaseException) -> str:
+    """An error in one line, without the quotes that a KeyError puts around its text."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever a reader stumbles over becomes one error that names the file and the cause."""
+    try:
+        yield
+    except (MemoryError, Warning):
+        raise
+    except Exception as error:  # the readers of many formats raise anything
+        msg = f"{str(path)!r} could not be read as {what}: {cause(error).rstrip('.')}. Is it complete?"
+        raise OSError(msg) from error
+
+
+def check_exists(path: Path) -> None:
+    """There must be a file or folder of this name."""
+    if not path.exists():
+        nearest = next(p for p in path.absolute().parents if p.exists())
+        msg = f"There is no file or folder {str(path)!r}. The last part of the path that is there: {str(nearest)!r}."
+        raise FileNotFoundError(msg)
