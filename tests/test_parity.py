@@ -153,7 +153,6 @@ def test_hybrid_graph_at_other_mixtures(ref, fed, alpha):
     np.testing.assert_allclose(A.toarray(), symmetric(paper.mix(ref.A, ref.feature, alpha=alpha)), atol=1e-6)
 
 
-@pytest.mark.xfail(reason="the mixture is not renormalised")
 def test_hybrid_graph_of_an_isolated_cell(ref):
     """Renormalised: a cell without spatial neighbours gives all its weight to the feature graph."""
     A = ref.A.tolil()

@@ -360,3 +360,41 @@ def check_exists(path: Path) -> None:
         nearest = next(p for p in path.absolute().parents if p.exists())
         msg = f"There is no file or folder {str(path)!r}. The last part of the path that is there: {str(nearest)!r}."
         raise FileNotFoundError(msg)
+
+
+def check_edges(A: Any, key: str) -> None:
+    """A graph that is to smooth or to cluster needs edges."""
+    if A.nnz == 0:
+        msg = (
+            f"`adata.obsp[{key!r}]` has no edges: all observations are isolated. Build it with a larger radius, e.g. "
+            "`sn.gr.contact_neighbors(adata)`, which chooses one from the data."
+        )
+        raise ValueError(msg)
+
+
+def check_libraries(codes: np.ndarray, names: Sequence[str], library_key: str | None) -> None:
+    """Every library needs two observations to have a graph."""
+    lone = [name for name, size in zip(names, np.bincount(codes, minlength=len(names)), strict=True) if size < 2]
+    if lone:
+        msg = (
+            f"{len(lone)} librar{'y' if len(lone) == 1 else 'ies'} of `adata.obs[{library_key!r}]` ({_listed(lone, 3)}) "
+            "have one observation only. Drop them first: "
+            f"`adata = adata[adata.obs.groupby({library_key!r})[{library_key!r}].transform('size') > 1].copy()`."
+        )
+        raise ValueError(msg)
+
+
+def check_key_added(key_added: Any) -> None:
+    """A base name of slots must be a string that a store can hold."""
+    if not isinstance(key_added, str) or not key_added or "/" in key_added:
+        msg = (
+            f"`key_added` must be a non-empty string without '/', not {key_added!r}: it names slots in .h5ad and .zarr."
+        )
+        raise ValueError(msg)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """A switch must be True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        msg = f"`{name}` must be True or False, not {value!r}."
+        raise TypeError(msg)

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from . import _checks, _keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from anndata import AnnData
     from spatialdata import SpatialData
@@ -26,18 +26,23 @@ GRAPH_HINT = (
 def get_table(data: AnnData | SpatialData, table_key: str | None = None, *, min_obs: int = 2) -> AnnData:
     """The AnnData itself, or a SpatialData's table, checked for size and unique names."""
     if hasattr(data, "tables") and not hasattr(data, "obsm"):
-        tables = data.tables
-        if table_key is None and len(tables) == 1:
-            table_key = next(iter(tables))
-        if table_key is None or table_key not in tables:
-            msg = f"Name one of the SpatialData's tables with `table_key=`: it holds {_checks._listed(tables)}."
-            raise KeyError(msg)
-        data = tables[table_key]
+        data = data.tables[choose_table(data.tables, table_key)]
     elif not (hasattr(data, "obsm") and hasattr(data, "n_vars")):
         msg = f"Expected an AnnData or a SpatialData, not {type(data).__name__}."
         raise TypeError(msg)
     _checks.check_table(data, min_obs=min_obs)
     return data
+
+
+def choose_table(tables: Iterable[str], table_key: str | None = None) -> str:
+    """The table of a SpatialData that was asked for, or its only one."""
+    names = list(tables)
+    if table_key is None and len(names) == 1:
+        return names[0]
+    if table_key not in names:
+        msg = f"Name one of the SpatialData's tables with `table_key=`: it holds {_checks._listed(names)}."
+        raise KeyError(msg)
+    return table_key
 
 
 def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
@@ -109,7 +114,7 @@ def get_labels(adata: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]
     return column.cat.codes.to_numpy(), [str(c) for c in column.cat.categories]
 
 
-def graph_key(adata: AnnData, connectivity_key: str | None = None) -> str:
+def graph_key(adata: AnnData, connectivity_key: str | None = None, hint: str = GRAPH_HINT) -> str:
     """Resolve a graph's full ``obsp`` key: as given, with the suffix, or ``contact`` before squidpy's ``spatial``."""
     candidates = [_keys.CONTACT, _keys.SPATIAL] if connectivity_key is None else [connectivity_key]
     for base in candidates:
@@ -117,16 +122,16 @@ def graph_key(adata: AnnData, connectivity_key: str | None = None) -> str:
             if key in adata.obsp:
                 return key
     found = "No spatial graph" if connectivity_key is None else f"No graph {connectivity_key!r}"
-    msg = f"{found} in `adata.obsp`, which holds {_checks._listed(adata.obsp)}. {GRAPH_HINT}"
+    msg = f"{found} in `adata.obsp`, which holds {_checks._listed(adata.obsp)}. {hint}"
     raise KeyError(msg)
 
 
-def get_graph(adata: AnnData, connectivity_key: str | None = None) -> tuple[sp.csr_matrix, str]:
+def get_graph(adata: AnnData, connectivity_key: str | None = None, hint: str = GRAPH_HINT) -> tuple[sp.csr_matrix, str]:
     """A graph of ``obsp`` as float32 CSR with sorted indices and no self-loops, and its full key.
 
     The stored graph is never changed: a copy is made where it has another form.
     """
-    key = graph_key(adata, connectivity_key)
+    key = graph_key(adata, connectivity_key, hint)
     A = adata.obsp[key]
     _checks.check_square(A, adata.n_obs, f"`adata.obsp[{key!r}]`")
     return as_graph(A), key

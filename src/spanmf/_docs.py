@@ -58,7 +58,8 @@ init
     ``"nndsvda"``, ``"nndsvdar"``, ``"random"``: as in scikit-learn. Or H (k × variables in use), or (W, H).""",
     "penalties": """\
 alpha_W, alpha_H
-    Strength of the penalties on W and H; 0 for none.
+    Strength of the penalties on W and H; 0 for none. ``"same"``: as ``alpha_W``, since a penalty on one of them alone
+    is evaded by shrinking it and growing the other.
 l1_ratio
     Share ρ of the L1 penalty, from 0 (L2 only) to 1 (L1 only: sparse factors).""",
     "stopping": """\

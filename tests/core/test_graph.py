@@ -122,6 +122,7 @@ def test_mix_is_the_formula(alpha: float) -> None:
         return dense / np.maximum(dense.sum(1, keepdims=True), 1e-30)
 
     mixed = alpha * rn(S) + (1 - alpha) * rn(F)
+    mixed /= np.maximum(mixed.sum(1, keepdims=True), 1e-30)
     np.testing.assert_allclose(_graph.mix(S, F, alpha).toarray(), (mixed + mixed.T) / 2, atol=1e-6)
 
 

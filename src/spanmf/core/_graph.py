@@ -10,6 +10,8 @@ import scipy.sparse as sp
 from numba import njit, prange
 from scipy.spatial import cKDTree
 
+from ._ops import threads_for
+
 Array = np.ndarray
 SAMPLE = 2_000  # observations from which densities are estimated
 CELLS_CONTACT_DEGREE = 5.0  # mean number of neighbours within the contact radius of cells
@@ -98,17 +100,19 @@ def radius_graph(
     starts = np.append(starts, n)
     runs = _runs(bins, starts, strides)
     degree = np.zeros(n, dtype=np.int64)
-    _count(points, order, starts, runs, radius**2, degree)
+    with threads_for(50 * n):
+        _count(points, order, starts, runs, radius**2, degree)
     indptr = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(degree, out=indptr[1:])
     nnz = int(indptr[-1])
     indices = np.empty(nnz, dtype=np.int32)
     data = np.empty(nnz, dtype=np.float32)
     lengths = np.empty(nnz, dtype=np.float32)
-    _fill(
-        points, order, starts, runs, radius**2, contact_radius**2,
-        np.float32(near), np.float32(context_weight), int(degree.max(initial=0)), indptr, indices, data, lengths,
-    )  # fmt: skip
+    with threads_for(50 * n):
+        _fill(
+            points, order, starts, runs, radius**2, contact_radius**2,
+            np.float32(near), np.float32(context_weight), int(degree.max(initial=0)), indptr, indices, data, lengths,
+        )  # fmt: skip
     if nnz < 2**31 - 1:
         indptr = indptr.astype(np.int32)
     # eliminate_zeros() on the distances would shift shared indices
@@ -207,10 +211,13 @@ def symmetrised(A: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def mix(spatial: sp.csr_matrix, feature: sp.csr_matrix, alpha: float) -> sp.csr_matrix:
-    r"""Symmetrised :math:`\alpha\,\mathrm{rownorm}(S) + (1-\alpha)\,\mathrm{rownorm}(F)`."""
+    r"""Symmetrised :math:`\mathrm{rownorm}(\alpha\,\mathrm{rownorm}(S) + (1-\alpha)\,\mathrm{rownorm}(F))`.
+
+    The outer normalisation matters to observations without neighbours in one of the two only.
+    """
     mixed = row_normalised(spatial) * np.float32(alpha) + row_normalised(feature) * np.float32(1 - alpha)
     mixed.eliminate_zeros()  # of α = 0 or 1
-    return symmetrised(mixed.tocsr())
+    return symmetrised(row_normalised(mixed.tocsr()))
 
 
 def upper_edges(A: sp.csr_matrix) -> tuple[Array, Array, Array]:

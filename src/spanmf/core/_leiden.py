@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -124,7 +125,7 @@ def _leidenalg(A: sp.csr_matrix) -> Callable[[float, int, int | None], Array]:
     return run
 
 
-def _igraph_graph(A: sp.csr_matrix) -> object:
+def _igraph_graph(A: sp.csr_matrix) -> Any:
     import igraph
 
     rows, cols, weights = upper_edges(A)

@@ -7,19 +7,23 @@ that the result does not depend on the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
 
 from ._simd import FAST, dots, gather, make_lanes, padded, scatter
 
 ROWS = 64  # rows whose factors are updated together, one lane a row
 FLUSH = 2048  # rows after which float32 sums are added to the float64 statistics
 MAX_BLOCKS = 64
+MAX_STATISTICS = 1 << 25  # float64 values of all blocks together: 256 MiB
+WORK_OF_THREADS = 300_000  # stored values from which several threads pay
 TINY = np.float32(1e-20)
 
 Array = np.ndarray
@@ -60,7 +64,8 @@ def as_rows(X: Any, mask: Array | None = None) -> Rows:
 
 def squared_norm(X: Rows) -> float:
     """``‖X‖²_F`` in float64."""
-    return float(sum(np.square(part, dtype=np.float64).sum() for part in _chunks(X.data)))
+    parts = (part.astype(np.float64) for part in _chunks(X.data))
+    return float(sum(np.vdot(part, part) for part in parts))
 
 
 def row_sums(A: Rows) -> Array:
@@ -80,7 +85,7 @@ def entropy(X: Rows) -> float:
     return total
 
 
-def _chunks(v: Array, size: int = 1 << 20) -> list[Array]:
+def _chunks(v: Array, size: int = 1 << 16) -> list[Array]:
     return [v[i : i + size] for i in range(0, len(v), size)]
 
 
@@ -101,9 +106,20 @@ class Statistics:
     log_term: float = 0.0
 
 
-def n_blocks(n: int) -> int:
-    """Count the row blocks: a function of n alone, never of the number of threads."""
-    return max(1, min(MAX_BLOCKS, n // 512))
+@contextmanager
+def threads_for(work: int) -> Iterator[None]:
+    """Run small kernels on one thread: waking and joining the others would cost more than they do."""
+    before = get_num_threads()
+    set_num_threads(before if work >= WORK_OF_THREADS else 1)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def n_blocks(n: int, p: int, k: int) -> int:
+    """Count the row blocks: a function of the sizes alone, never of the number of threads."""
+    return max(1, min(MAX_BLOCKS, n // 512, MAX_STATISTICS // (p * k)))
 
 
 def hals_pass(
@@ -126,19 +142,20 @@ def hals_pass(
     row of ``W``; the result goes to ``out`` (which may be ``W``). ``anchor`` is c (n × width), ``anchor_weight`` q (n).
     """
     n, width = W.shape
-    nb = n_blocks(n)
+    nb = n_blocks(n, X.shape[1], k)
     xtw = np.zeros((nb, X.shape[1], k) if statistics else (nb, 0, 0))
     wtw = np.zeros((nb, k, k))
     w_sum = np.zeros((nb, k))
     G = np.zeros((width, width), dtype=np.float32)
     G[:k, :k] = gram
     no = np.zeros((0, width), dtype=np.float32)
-    _hals_blocks(
-        X.indptr, X.indices, X.data, Ht, G, W, out,
-        no if anchor is None else anchor,
-        no[:, 0] if anchor_weight is None else anchor_weight,
-        np.float32(l1), sweeps, k, xtw, wtw, w_sum, make_lanes(width),
-    )  # fmt: skip
+    anchor = no if anchor is None else anchor
+    anchor_weight = no[:, 0] if anchor_weight is None else anchor_weight
+    with threads_for(len(X.data)):
+        _hals_blocks(
+            X.indptr, X.indices, X.data, Ht, G, W, out, anchor, anchor_weight, np.float32(l1), sweeps, k,
+            xtw, wtw, w_sum, make_lanes(width),
+        )  # fmt: skip
     return Statistics(xtw.sum(0), _symmetric(wtw.sum(0)), w_sum.sum(0))
 
 
@@ -258,7 +275,7 @@ def kl_pass(
     ``w_r ← w_r Σ_j (x_j / (WH)_j) h_rj / (Σ_j h_rj + l1)``. Here ``xtw`` is :math:`(X / WH)^\top W`.
     """
     n, width = W.shape
-    nb = n_blocks(n)
+    nb = n_blocks(n, X.shape[1], k)
     xtw = np.zeros((nb, X.shape[1], k) if statistics else (nb, 0, 0))
     w_sum = np.zeros((nb, k))
     log_term = np.zeros(nb)
@@ -266,9 +283,11 @@ def kl_pass(
     total = np.asarray(h_sum, dtype=np.float64) + l1
     np.divide(1, total, out=inverse[:k], where=total > TINY, casting="unsafe")
     longest = int(np.diff(X.indptr).max(initial=0))
-    _kl_blocks(
-        X.indptr, X.indices, X.data, Ht, inverse, W, out, sweeps, k, longest, xtw, w_sum, log_term, make_lanes(width)
-    )
+    with threads_for(len(X.data)):
+        _kl_blocks(
+            X.indptr, X.indices, X.data, Ht, inverse, W, out, sweeps, k, longest,
+            xtw, w_sum, log_term, make_lanes(width),
+        )  # fmt: skip
     return Statistics(xtw.sum(0), np.zeros((k, k)), w_sum.sum(0), float(log_term.sum()))
 
 

@@ -33,7 +33,8 @@ def graph_product(graph: Graph, W: Array) -> Array:
     """``A W`` for padded W (n × width, float32)."""
     out = np.empty_like(W)
     A = graph.rows
-    _product(A.indptr, A.indices, A.data, W, out, make_lanes(W.shape[1]))
+    with _ops.threads_for(len(A.data)):
+        _product(A.indptr, A.indices, A.data, W, out, make_lanes(W.shape[1]))
     return out
 
 

@@ -66,7 +66,7 @@ def fit(
     graph: Graph | None = None,
     graph_weight: float = 0.0,
     max_iter: int = 500,
-    tol: float = 1e-6,
+    tol: float = 3e-6,
     progress: Progress | None = None,
 ) -> Result:
     """Factorise X from the loadings ``H`` (k × p) and, if given, the factors ``W`` (n × k).

@@ -89,7 +89,7 @@ def contact_neighbors(
         If the coordinates or the library column are missing.
     ValueError
         If coordinates are not finite or not 2-D or 3-D, if a radius is not positive or the context is smaller than the
-        contact, if all observations would be isolated, or if the mean number of neighbours would exceed 1,000.
+        contact, if all observations would be isolated, if a library has one observation only, or if the mean number of neighbours would exceed 1,000.
 
     References
     ----------
@@ -115,6 +115,8 @@ def contact_neighbors(
     _checks.check_range("context_weight", context_weight, 0, open_low=True)
     coords = _data.get_coordinates(table, spatial_key)
     codes, names = _data.get_libraries(table, library_key)
+    _checks.check_libraries(codes, names, library_key)
+    _checks.check_key_added(key_added)
     contact, context, source, space = _radii(coords, codes, contact_radius, context_radius, preset)
     _forecast(coords, codes, max(contact, context), space)
     with timed("gr.contact_neighbors") as notes:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from spatialdata import SpatialData
 
+FEATURE_HINT = "Call `sc.pp.neighbors(adata)` first, or leave out `feature_key` to use the nearest in `use_rep`."
+
 
 @doc
 def hybrid_neighbors(
@@ -39,7 +41,7 @@ def hybrid_neighbors(
 
     With :math:`\mathrm{rn}(\cdot)` dividing each row by its sum,
 
-    .. math:: M = \alpha\,\mathrm{rn}(S) + (1-\alpha)\,\mathrm{rn}(F), \qquad A = (M + M^\top)/2 .
+    .. math:: M = \mathrm{rn}(\alpha\,\mathrm{rn}(S) + (1-\alpha)\,\mathrm{rn}(F)), \qquad A = (M + M^\top)/2 .
 
     F is scanpy's graph of the ``n_neighbors`` nearest observations in a representation (exact search, UMAP weights), or
     any graph of ``adata.obsp``.
@@ -105,7 +107,9 @@ def hybrid_neighbors(
     table = _data.get_table(adata, table_key)
     _checks.check_range("alpha", alpha, 0, 1)
     rng = _data.default_rng(rng, random_state)
+    _checks.check_key_added(key_added)
     S, spatial = _data.get_graph(table, connectivity_key)
+    _checks.check_edges(S, spatial)
     keys = _keys.GraphKeys(key_added)
     with timed("gr.hybrid_neighbors") as notes:
         if feature_key is None:
@@ -115,7 +119,7 @@ def hybrid_neighbors(
                 Z = _scaled(table, use_rep, Z, scale)
             F, D = feature_graph(Z, n_neighbors, rng)
         else:
-            F, found = _data.get_graph(table, feature_key)
+            F, found = _data.get_graph(table, feature_key, FEATURE_HINT)
             stored = found.replace("connectivities", "distances")
             D = table.obsp.get(stored, F)
         A = _graph.mix(S, F, alpha)

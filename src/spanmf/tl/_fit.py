@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .. import _checks, _data, _keys
@@ -47,7 +48,7 @@ def prepare(
     loss: str,
     init: Any,
     alpha_W: float,
-    alpha_H: float,
+    alpha_H: float | str,
     l1_ratio: float,
     max_iter: int,
     tol: float,
@@ -56,6 +57,7 @@ def prepare(
 ) -> Problem:
     """Check everything, then convert X."""
     _checks.check_choice("loss", loss, LOSSES)
+    alpha_H = alpha_W if alpha_H == "same" else alpha_H
     for name, value in (("alpha_W", alpha_W), ("alpha_H", alpha_H), ("tol", tol)):
         _checks.check_range(name, value, 0)
     _checks.check_range("l1_ratio", l1_ratio, 0, 1)
@@ -128,11 +130,22 @@ def log_normalised(X: Any) -> sp.csr_matrix:
 def report_empty(X: _ops.Rows) -> None:
     """Log how many observations and variables are all zero: they are allowed, their factors are zero."""
     cells = int((np.diff(X.indptr) == 0).sum())
-    genes = X.shape[1] - len(np.unique(X.indices))
+    seen = np.zeros(X.shape[1], dtype=bool)
+    seen[X.indices] = True
+    genes = int((~seen).sum())
     if cells or genes:
         logger.info(
             "%d observations and %d variables in use are all zero; their factors and loadings are 0", cells, genes
         )
+
+
+def unit_loadings(problem: Problem, W: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the rows of H unit norm, where the objective leaves their scale free and ``init="auto"`` does not set it."""
+    if problem.init != "auto" or problem.penalty != _solver.NO_PENALTY:
+        return W, H
+    norms = np.linalg.norm(H, axis=1)
+    norms[norms == 0] = 1
+    return W * norms, H / norms[:, None]
 
 
 def factorise(
@@ -141,16 +154,14 @@ def factorise(
     """Run the engine under a progress bar, which shows only if it takes more than a few seconds."""
     compile_once()
     p = problem
-    if isinstance(p.init, str):
-        W, H = _init.initialise(p.X, p.n_components, p.init, p.rng, p.loss)
-    else:
-        W, H = p.init
-    with tqdm(total=p.max_iter, desc=name, unit="pass", delay=3, leave=False) as bar:
 
-        def progress(i: int, objective: float) -> None:
-            bar.update()
-            bar.set_postfix(objective=f"{objective:.6g}", refresh=False)
+    def progress(i: int, objective: float) -> None:
+        bar.update()
+        bar.set_postfix(objective=f"{objective:.6g}", refresh=False)
 
+    # BLAS on one thread: its products are small here, and their last bits depend on the number of threads
+    with threadpool_limits(1, "blas"), tqdm(total=p.max_iter, desc=name, unit="pass", delay=3, leave=False) as bar:
+        W, H = p.init if isinstance(p.init, tuple) else _init.initialise(p.X, p.n_components, p.init, p.rng, p.loss)
         result = _solver.fit(
             p.X, H, W, loss=p.loss, penalty=p.penalty, graph=graph, graph_weight=graph_weight,
             max_iter=p.max_iter, tol=p.tol, progress=progress,

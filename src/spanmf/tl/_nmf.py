@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .. import _data
+from .. import _checks, _data
 from .._docs import doc
 from .._logging import timed
 from . import _fit
@@ -28,10 +28,10 @@ def nmf(
     | np.ndarray
     | tuple[np.ndarray, np.ndarray] = "auto",
     alpha_W: float = 0.0,
-    alpha_H: float = 0.0,
+    alpha_H: float | Literal["same"] = "same",
     l1_ratio: float = 0.0,
     max_iter: int = 500,
-    tol: float = 1e-6,
+    tol: float = 3e-6,
     normalize: bool = False,
     preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
@@ -122,13 +122,14 @@ def nmf(
     """
     options = _fit.with_preset(preset, _DEFAULTS, _fit.PAPER_NMF, {"init": init, "max_iter": max_iter})
     table = _data.get_table(adata, table_key)
+    _checks.check_key_added(key_added)
     with timed("tl.nmf") as notes:
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
             l1_ratio=l1_ratio, tol=tol, normalize=normalize, rng=_data.default_rng(rng, random_state), **options,
         )  # fmt: skip
         result = _fit.factorise(problem, "tl.nmf")
-        W, H = _fit.by_size(result.W, result.H)
+        W, H = _fit.unit_loadings(problem, *_fit.by_size(result.W, result.H))
         params = problem.params | {"preset": preset, "rng": _fit.seed_of(rng, random_state)}
         table = table.copy() if copy else table
         labels = _fit.component_labels(_fit.dominant(W, H), problem.n_components)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @doc
 def project(
-    adata: AnnData | SpatialData,
-    adata_ref: AnnData,
+    adata_query: AnnData | SpatialData,
+    adata_ref: AnnData | SpatialData,
     *,
     key: str = "nmf",
     layer: str | None = None,
@@ -41,7 +41,8 @@ def project(
 
     Parameters
     ----------
-    {adata}
+    adata_query
+        Table with the new cells (a SpatialData is taken too: see ``table_key``).
     adata_ref
         Table that holds the factorisation.
     key
@@ -57,13 +58,13 @@ def project(
     -------
     The copy if ``copy``, else ``None``. Written (with the default ``key``):
 
-    ``adata.obsm["X_nmf"]`` : n × k, float32
+    ``adata_query.obsm["X_nmf"]`` : n × k, float32
         Factors of the new cells, in the components of the reference.
-    ``adata.varm["nmf_loadings"]`` : p × k, float32
+    ``adata_query.varm["nmf_loadings"]`` : p × k, float32
         The reference's loadings for the variables of this table; zero rows for those it does not know.
-    ``adata.obs["nmf"]`` : categorical
+    ``adata_query.obs["nmf"]`` : categorical
         Dominant component.
-    ``adata.uns["nmf"]`` : dict
+    ``adata_query.uns["nmf"]`` : dict
         ``params`` and ``versions``.
 
     Raises
@@ -89,12 +90,14 @@ def project(
     >>> new.obsm["X_nmf"].shape
     (200, 5)
     """
-    table = _data.get_table(adata, table_key, min_obs=1)
-    _, H = _data.get_factors(adata_ref, key)
-    columns, loaded = _checks.match_variables(table.var_names, adata_ref.var_names, (H > 0).any(0))
+    table = _data.get_table(adata_query, table_key, min_obs=1)
+    reference = _data.get_table(adata_ref)
+    _checks.check_key_added(key_added or key)
+    _, H = _data.get_factors(reference, key)
+    columns, loaded = _checks.match_variables(table.var_names, reference.var_names, (H > 0).any(0))
     X, name = _data.get_matrix(table, layer)
     _checks.check_matrix(X, name)
-    loss = adata_ref.uns.get(key, {}).get("params", {}).get("loss", "frobenius")
+    loss = reference.uns.get(key, {}).get("params", {}).get("loss", "frobenius")
     with timed("tl.project") as notes:
         if normalize:
             X = _fit.log_normalised(X)

@@ -39,10 +39,10 @@ def snmf(
     | np.ndarray
     | tuple[np.ndarray, np.ndarray] = "auto",
     alpha_W: float = 0.0,
-    alpha_H: float = 0.0,
+    alpha_H: float | Literal["same"] = "same",
     l1_ratio: float = 0.0,
     max_iter: int = 500,
-    tol: float = 1e-6,
+    tol: float = 3e-6,
     normalize: bool = False,
     preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
@@ -126,8 +126,10 @@ def snmf(
     options = _fit.with_preset(preset, _DEFAULTS, PAPER, {"init": init, "max_iter": max_iter, "smoothing": smoothing})
     smoothing = options.pop("smoothing")
     table = _data.get_table(adata, table_key)
-    check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, (alpha_W, alpha_H))
+    _checks.check_key_added(key_added)
+    check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
     A, graph_key = _data.get_graph(table, connectivity_key)
+    _checks.check_edges(A, graph_key)
     with timed("tl.snmf") as notes:
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
@@ -150,14 +152,14 @@ def snmf(
 
 
 def check_smoothing(
-    smoothing: str, beta: float, n_steps: int, weight: float, loss: str, penalties: tuple[float, float]
+    smoothing: str, beta: float, n_steps: int, weight: float, loss: str, alpha_W: float, alpha_H: float | str
 ) -> None:
     """Options of smoothing, and what does not go together."""
     _checks.check_choice("smoothing", smoothing, _fit.SMOOTHINGS)
     _checks.check_range("beta", beta, 0, 1)
     _checks.check_range("n_steps", n_steps, 0, integer=True)
     _checks.check_range("laplacian_weight", weight, 0)
-    if smoothing == "laplacian" and (loss != "frobenius" or any(penalties)):
+    if smoothing == "laplacian" and (loss != "frobenius" or alpha_W or alpha_H not in (0, "same")):
         msg = (
             "`smoothing='laplacian'` is defined for the Frobenius loss without penalties (H is held at unit norm). "
             "Use `smoothing='refit'` with `loss='kl'`, `alpha_W` or `alpha_H`."
@@ -184,4 +186,4 @@ def smooth_factors(
     W = _smooth.diffuse(graph, W, beta, n_steps)
     if smoothing == "refit":
         H = _snmf.refit_h(problem.X, W, H, problem.loss, problem.penalty)
-    return result, W, H
+    return result, *_fit.unit_loadings(problem, W, H)
