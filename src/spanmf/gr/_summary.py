@@ -54,7 +54,7 @@ def graph_summary(
     >>> import spanmf as sn
     >>> adata = sn.datasets.xenium_tissue(1000)
     >>> sn.gr.contact_neighbors(adata, library_key="library")
-    >>> sn.gr.graph_summary(adata).loc["all", "n_obs"]
+    >>> int(sn.gr.graph_summary(adata).loc["all", "n_obs"])
     1000
     """
     table = _data.get_table(adata, table_key)
