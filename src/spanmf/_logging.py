@@ -1,4 +1,4 @@
-"""The logger "spanmf" and a timing context.
+"""The logger "spanmf", a timing context, and a line that names a pause.
 
 The package installs no handler: ``logging.basicConfig(level="INFO")`` shows what it does.
 """
@@ -9,6 +9,8 @@ import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,3 +29,10 @@ def timed(what: str) -> Iterator[list[str]]:
     start = time.perf_counter()
     yield notes
     logger.info("%s: %s (%.2f s)", what, ", ".join(notes) or "done", time.perf_counter() - start)
+
+
+@contextmanager
+def status(message: str, *, show: bool = True) -> Iterator[None]:
+    """Show a line on the terminal or in the notebook while the block runs, and take it away again."""
+    with tqdm(total=0, desc=message, bar_format="{desc} …", leave=False, disable=not show):
+        yield

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numba import njit, prange
 from scipy.spatial import cKDTree
+from sklearn.preprocessing import normalize
 
 from ._ops import threads_for
 
@@ -195,17 +196,14 @@ def _fill(points, order, starts, runs, r2, contact2, near, far, longest, indptr,
 
 
 def row_normalised(A: sp.csr_matrix) -> sp.csr_matrix:
-    """Rows divided by their sums; empty rows stay empty."""
-    sums = np.asarray(A.sum(1), dtype=np.float64).ravel()
-    factor = np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)
-    out = A.copy()
-    out.data = out.data * np.repeat(factor, np.diff(A.indptr)).astype(np.float32)
-    return out
+    """Rows divided by their sums (a copy); empty rows stay empty."""
+    return normalize(A, norm="l1", copy=True)
 
 
 def symmetrised(A: sp.csr_matrix) -> sp.csr_matrix:
     """``(A + Aᵀ)/2``."""
-    out = (A + A.T.tocsr()) * np.float32(0.5)
+    out = A + A.T.tocsr()
+    out.data *= np.float32(0.5)
     out.sort_indices()
     return out
 
@@ -215,9 +213,12 @@ def mix(spatial: sp.csr_matrix, feature: sp.csr_matrix, alpha: float) -> sp.csr_
 
     The outer normalisation matters to observations without neighbours in one of the two only.
     """
-    mixed = row_normalised(spatial) * np.float32(alpha) + row_normalised(feature) * np.float32(1 - alpha)
+    parts = [row_normalised(A) for A in (spatial, feature)]
+    for part, weight in zip(parts, (alpha, 1 - alpha), strict=True):
+        part.data *= np.float32(weight)
+    mixed = (parts[0] + parts[1]).tocsr()
     mixed.eliminate_zeros()  # of α = 0 or 1
-    return symmetrised(row_normalised(mixed.tocsr()))
+    return symmetrised(normalize(mixed, norm="l1", copy=False))
 
 
 def upper_edges(A: sp.csr_matrix) -> tuple[Array, Array, Array]:

@@ -332,9 +332,8 @@ def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, x
                     _flush(sums, xtw[b])
 
 
-def is_compiled() -> bool:
-    """Whether the kernels are compiled in this process or cached on disk by an earlier one."""
-    if _hals_blocks.signatures:
-        return True
-    cache = Path(_hals_blocks.stats.cache_path or "")
-    return any(cache.glob("_ops._hals_blocks-*.nbi"))
+def is_compiled(loss: str) -> bool:
+    """Whether the kernel of a loss is compiled in this process or cached on disk by an earlier one."""
+    kernel = _kl_blocks if loss == "kl" else _hals_blocks
+    cache = Path(kernel.stats.cache_path or "")
+    return bool(kernel.signatures) or any(cache.glob(f"_ops.{kernel.__name__}-*.nbi"))

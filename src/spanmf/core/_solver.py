@@ -93,6 +93,12 @@ def fit(
     )
 
 
+def warm_up(loss: str, k: int) -> None:
+    """Compile what a factorisation of this loss and rank needs, on a matrix of one value."""
+    one = Rows(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.float32), (1, 1))
+    fit(one, np.ones((k, 1)), loss=loss, max_iter=1)
+
+
 def solve_w(
     X: Rows, H: Array, *, loss: str = "frobenius", penalty: Penalty = NO_PENALTY, max_iter: int = 200, tol: float = 1e-5
 ) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from anndata import AnnData
 
 from .. import _checks, _data, _keys
 from .._docs import doc
-from .._logging import timed
+from .._logging import status, timed
 from ..core import _graph, _scale
 from ..core._knn import KDTreeTransformer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from spatialdata import SpatialData
 
+LARGE = 50_000  # observations from which the search takes more than a few seconds
 FEATURE_HINT = "Call `sc.pp.neighbors(adata)` first, or leave out `feature_key` to use the nearest in `use_rep`."
 
 
@@ -152,17 +154,18 @@ def _scaled(table: AnnData, use_rep: str, Z: np.ndarray, scale: str) -> np.ndarr
 
 def feature_graph(Z: np.ndarray, n_neighbors: int, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Scanpy's fuzzy graph of the nearest neighbours of the rows of Z, and their distances."""
-    import scanpy as sc
-
     k = min(n_neighbors, len(Z))
     holder = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(len(Z)).astype(str)), obsm={"rep": Z})
-    sc.pp.neighbors(
-        holder,
-        n_neighbors=k,
-        use_rep="rep",
-        transformer=KDTreeTransformer(k),
-        random_state=int(rng.integers(2**31 - 1)),
-    )
+    with status("spanmf: nearest neighbours", show=len(Z) >= LARGE or "umap" not in sys.modules):
+        import scanpy as sc
+
+        sc.pp.neighbors(
+            holder,
+            n_neighbors=k,
+            use_rep="rep",
+            transformer=KDTreeTransformer(k),
+            random_state=int(rng.integers(2**31 - 1)),
+        )
     return _data.as_graph(holder.obsp["connectivities"]), holder.obsp["distances"].astype(np.float32)
 
 

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .. import _checks, _data, _keys
-from .._logging import logger
+from .._logging import logger, status
 from ..core import _init, _ops, _smooth, _solver
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def factorise(
     problem: Problem, name: str, *, graph: _smooth.Graph | None = None, graph_weight: float = 0.0
 ) -> _solver.Result:
     """Run the engine under a progress bar, which shows only if it takes more than a few seconds."""
-    compile_once()
     p = problem
+    compile_once(p.loss, p.n_components)
 
     def progress(i: int, objective: float) -> None:
         bar.update()
@@ -175,17 +175,10 @@ def factorise(
     return result
 
 
-_compiled = False
-
-
-def compile_once() -> None:
-    """Name the pause of the first call: numba compiles the kernels and caches them on disk."""
-    global _compiled
-    if _compiled:
-        return
-    _compiled = True
-    if not _ops.is_compiled():
-        logger.warning("compiling spanmf's kernels (once on this machine, some seconds)")
+def compile_once(loss: str, n_components: int) -> None:
+    """Name the pause of the first call on a machine: numba compiles the kernels and caches them on disk."""
+    with status("spanmf: compiling kernels (once on this machine)", show=not _ops.is_compiled(loss)):
+        _solver.warm_up(loss, n_components)
 
 
 def dominant(W: np.ndarray, H: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _checks, _data, _keys
 from .._docs import doc
-from .._logging import timed
+from .._logging import status, timed
 from ..core import _domains, _graph, _leiden, _scale, _smooth
 from ..gr._hybrid import feature_graph, write_hybrid
 from . import _fit
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+LARGE = 50_000  # observations from which Leiden takes more than a few seconds
 CLUSTERINGS = ("auto", "potts", "kmeans", "leiden")
 # alpha and resolution: best mean ARI of 25 pairs over generated and real tissues (docs/domains_evidence.md)
 _DEFAULTS = {
@@ -300,9 +301,10 @@ def _cluster(Z: np.ndarray, A: sp.csr_matrix, graph: _smooth.Graph, plan: _Plan,
     _load_networkit()
     F, D = feature_graph(Z, plan.n_neighbors, rng)
     M = _graph.mix(A, F, plan.alpha)
-    if plan.n_domains is None:
-        return _Found(_leiden.leiden(M, plan.resolution, flavor=plan.flavor, seed=seed), hybrid=(M, D))
-    codes, resolution, found = _leiden.search_resolution(M, plan.n_domains, flavor=plan.flavor, seed=seed)
+    with status(f"tl.hsnmf: Leiden ({plan.flavor})", show=len(Z) >= LARGE):
+        if plan.n_domains is None:
+            return _Found(_leiden.leiden(M, plan.resolution, flavor=plan.flavor, seed=seed), hybrid=(M, D))
+        codes, resolution, found = _leiden.search_resolution(M, plan.n_domains, flavor=plan.flavor, seed=seed)
     if found != plan.n_domains:
         _checks.warn(
             f"No resolution gave {plan.n_domains} domains; the nearest is {found} at resolution {resolution:.3g}. "

@@ -105,7 +105,7 @@ def project(
             _checks.warn_if_counts(X, name)
         if not sp.issparse(X):
             X = np.asarray(X)
-        _fit.compile_once()
+        _fit.compile_once(loss, len(H))
         W = _solver.solve_w(_ops.as_rows(X[:, columns]), H[:, loaded], loss=loss)
         mask = np.zeros(table.n_vars, dtype=bool)
         mask[columns] = True
