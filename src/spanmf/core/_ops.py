@@ -336,4 +336,4 @@ def is_compiled(loss: str) -> bool:
     """Whether the kernel of a loss is compiled in this process or cached on disk by an earlier one."""
     kernel = _kl_blocks if loss == "kl" else _hals_blocks
     cache = Path(kernel.stats.cache_path or "")
-    return bool(kernel.signatures) or any(cache.glob(f"_ops.{kernel.__name__}-*.nbi"))
+    return bool(kernel.signatures) or any(cache.glob(f"_ops.{kernel.py_func.__name__}-*.nbi"))
