@@ -63,3 +63,5 @@ CONTACT = "contact"
 HYBRID = "hybrid"
 HIGHLY_VARIABLE = "highly_variable"
 UM_PER_UNIT = "um_per_unit"  # uns key of a number: µm in one unit of the coordinates
+SPATIAL_UNITS = "spatial_units"  # uns key of the name of that unit
+LEFT_OUT = "left_out"  # uns key: features of a file that are not genes, counted

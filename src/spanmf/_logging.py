@@ -34,5 +34,8 @@ def timed(what: str) -> Iterator[list[str]]:
 @contextmanager
 def status(message: str, *, show: bool = True) -> Iterator[None]:
     """Show a line on the terminal or in the notebook while the block runs, and take it away again."""
-    with tqdm(total=0, desc=message, bar_format="{desc} …", leave=False, disable=not show):
+    off = (
+        {} if show else {"disable": True}
+    )  # left open, TQDM_DISABLE decides (as the command line sets it for log files)
+    with tqdm(total=0, desc=message, bar_format="{desc} …", leave=False, **off):
         yield

@@ -1,0 +1,247 @@
+"""What the commands run: from a table to a folder of results."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from . import _checks, _data, _keys, gr, metrics, pl, tl
+from .pl._colors import PALETTE, label_colors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from anndata import AnnData
+
+KEY = "hsnmf"
+MATCHED = "hsnmf_matched"  # the domains by the names of the known labels
+NUMBERS = ("domain", "cells", "share")  # columns of the summary that stand to the right
+LOGNORM = "lognorm"  # layer of the values that are normalised on request
+
+
+@dataclass
+class Job:
+    """What a run needs to know beside the table."""
+
+    samples: dict[str, Any] = field(default_factory=dict)  # library_key, spatial_key
+    graph: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    normalize: bool = False
+    reference_key: str | None = None
+
+
+def analyse(
+    adata: AnnData, job: Job, folder: Path, stage: Callable[[str], AbstractContextManager[list[str]]]
+) -> pd.DataFrame:
+    """Graph, factors, domains, metrics, figures and files; each stage is told to the user. Returns the metrics."""
+    with stage("values") as notes:
+        layer = prepare_values(adata, job, notes)
+    with stage("graph") as notes:
+        gr.contact_neighbors(adata, **job.graph, **job.samples, preset=job.preset)
+        summary = gr.graph_summary(adata).loc["all"]
+        notes += describe_graph(adata, summary)
+    with stage("domains") as notes:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* looks like raw counts")  # said above, in the words of the command
+            tl.hsnmf(adata, **job.model | layer, preset=job.preset)
+        run = adata.uns[KEY]
+        params = run["params"]
+        notes += [f"{run['n_domains']} domains by {params['clustering']}", f"{params['n_components']} factors"]
+    with stage("metrics") as notes:
+        table = measure(adata, job, layer, summary)
+        if job.reference_key is not None:
+            tl.match_labels(adata, KEY, job.reference_key, key_added=MATCHED)
+        notes += [f"{len(table)} numbers"]
+    with stage("figures") as notes:
+        for name, draw in figures(adata, job).items():
+            save(draw(), folder / name)
+            notes.append(name)
+    with stage("files") as notes:
+        domain_table(adata, job).to_csv(folder / "domains.csv")
+        tl.top_features(adata, KEY, 20).to_csv(folder / "top_features.csv", index=False)
+        table.to_csv(folder / "metrics.csv", index=False)
+        adata.write_h5ad(folder / "result.h5ad")
+        notes += ["domains.csv, top_features.csv, metrics.csv, result.h5ad"]
+    return table
+
+
+def prepare_values(adata: AnnData, job: Job, notes: list[str]) -> dict[str, str]:
+    """Check the values and what the options name, and normalise if asked; the layer to use from now on."""
+    _checks.check_table(adata)
+    _data.get_libraries(adata, job.samples.get("library_key"))
+    if job.reference_key is not None and not _data.get_labels(adata, job.reference_key)[1]:
+        msg = f"`adata.obs[{job.reference_key!r}]` has no labels to compare with: all are missing."
+        raise ValueError(msg)
+    layer = job.model.get("layer")
+    X, name = _data.get_matrix(adata, layer)
+    _checks.check_matrix(X, name)
+    counts = _checks.looks_like_counts(X)
+    if not job.normalize:
+        notes.append(f"{layer or 'X'} as it is")
+        if counts and job.model.get("loss", "frobenius") == "frobenius":
+            _checks.warn(f"{name} looks like raw counts: give --normalize (or --loss kl), or the factors follow depth.")
+        return {} if layer is None else {"layer": layer}
+    if LOGNORM in adata.layers:
+        msg = f"There is a layer {LOGNORM!r} already: use it by `--layer {LOGNORM}` without --normalize."
+        raise ValueError(msg)
+    if not counts:
+        _checks.warn(f"{name} does not look like raw counts: --normalize normalises it once more.")
+    import scanpy as sc
+
+    adata.layers[LOGNORM] = X.astype("float32")
+    sc.pp.normalize_total(adata, layer=LOGNORM)
+    sc.pp.log1p(adata, layer=LOGNORM)
+    notes.append(f"{layer or 'X'} normalised to the median total, log1p")
+    return {"layer": LOGNORM}
+
+
+def describe_graph(adata: AnnData, summary: pd.Series) -> list[str]:
+    """Radii in use and what came of them."""
+    params = adata.uns[_keys.GraphKeys(_keys.CONTACT).neighbors]["params"]
+    unit = {"um": " µm"}.get(adata.uns.get(_keys.SPATIAL_UNITS), "")
+    notes = [f"contact {params['contact_radius']:.4g}{unit}, context {params['context_radius']:.4g}{unit}"]
+    notes += [f"{summary['degree_mean']:.0f} neighbours a cell"]
+    return notes + [f"{int(summary['n_isolated'])} isolated"] * bool(summary["n_isolated"])
+
+
+def measure(adata: AnnData, job: Job, layer: dict[str, str], summary: pd.Series) -> pd.DataFrame:
+    """Numbers on the run, one a row."""
+    n_domains = adata.uns[KEY]["n_domains"]
+    agreement = metrics.edge_agreement(adata, KEY)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* were smoothed over the graph")  # the name of the number says so
+        smoothed = metrics.morans_i(adata, KEY)["I"].mean()
+    values = {
+        "n_cells": adata.n_obs,
+        "n_genes": adata.n_vars,
+        "n_edges": summary["n_edges"],
+        "n_isolated": summary["n_isolated"],
+        "neighbours_mean": summary["degree_mean"],
+        "n_factors": adata.uns[KEY]["params"]["n_components"],
+        "n_domains": n_domains,
+        "edge_agreement": agreement.observed,
+        "edge_agreement_expected": agreement.expected,
+        "chaos": metrics.chaos(adata, KEY, **job.samples),
+        "chaos_normalized": metrics.chaos(adata, KEY, **job.samples, normalized=True),
+        "morans_i_smoothed_factors": smoothed,
+        "silhouette": metrics.silhouette(adata, KEY, rng=job.model.get("rng", 0)) if n_domains > 1 else np.nan,
+        "davies_bouldin": metrics.davies_bouldin(adata, KEY) if n_domains > 1 else np.nan,
+        "reconstruction_error": metrics.reconstruction_error(adata, KEY, **layer),
+        "explained_variance": metrics.explained_variance(adata, KEY, **layer),
+    }
+    if job.reference_key is not None:
+        values |= agreement_with(adata, job.reference_key)
+    return pd.DataFrame({"metric": list(values), "value": [float(v) for v in values.values()]})
+
+
+def agreement_with(adata: AnnData, reference_key: str) -> dict[str, float]:
+    """How well the domains agree with known labels, over the cells that have one."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    known = adata.obs[reference_key].notna()
+    pair = adata.obs.loc[known, reference_key].astype(str), adata.obs.loc[known, KEY].astype(str)
+    return {"ari": adjusted_rand_score(*pair), "nmi": normalized_mutual_info_score(*pair)}
+
+
+def figures(adata: AnnData, job: Job) -> dict[str, Callable[[], Any]]:
+    """What draws each figure."""
+    out = {
+        "domains.png": lambda: pl.domains(adata, KEY, **job.samples),
+        "factors.png": lambda: pl.factors(adata, KEY, **job.samples),
+        "loadings.png": lambda: pl.loadings(adata, KEY),
+        "graph.png": lambda: pl.graph(adata, cluster_key=KEY, **job.samples),
+    }
+    if job.reference_key is not None:
+        out["reference.png"] = lambda: pl.domains(
+            adata, job.reference_key, palette=reference_palette(adata, job.reference_key), **job.samples
+        )
+    return out
+
+
+def reference_palette(adata: AnnData, reference_key: str) -> dict[str, Any]:
+    """Colours of the known labels: that of the domain that matches, else one that no domain has."""
+    colors = label_colors(adata, KEY)
+    names = _data.get_labels(adata, reference_key)[1]
+    pairs = adata.obs[[KEY, MATCHED]].dropna().drop_duplicates().astype(str).itertuples(index=False)
+    palette = {name: colors[domain] for domain, name in pairs if name in names}
+    spare = [c for c in PALETTE if c not in colors.values()] or PALETTE
+    rest = [name for name in names if name not in palette]
+    return palette | {name: spare[i % len(spare)] for i, name in enumerate(rest)}
+
+
+def save(drawn: Any, path: Path) -> None:
+    """Write a figure (or that of its only axes) and forget it."""
+    from matplotlib import pyplot as plt
+
+    figure = drawn.figure if hasattr(drawn, "transData") else drawn
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    plt.close(figure)
+
+
+def domain_table(adata: AnnData, job: Job) -> pd.DataFrame:
+    """One row a cell: where it lies and its domain."""
+    coords = adata.obsm[job.samples.get("spatial_key", "spatial")]
+    table = pd.DataFrame(dict(zip("xyz", coords.T, strict=False)), index=adata.obs_names.rename("cell_id"))
+    if "library_key" in job.samples:
+        table["library"] = adata.obs[job.samples["library_key"]]
+    table["domain"] = adata.obs[KEY]
+    return table
+
+
+def describe(adata: AnnData, job: Job, table: pd.DataFrame) -> str:
+    """The domains with their sizes and genes, and the numbers that matter most."""
+    codes, names = _data.get_labels(adata, KEY)
+    sizes = np.bincount(codes, minlength=len(names))
+    columns = {
+        "domain": names,
+        "cells": [f"{n:,}" for n in sizes],
+        "share": [f"{n / len(codes):.0%}" for n in sizes],
+    }
+    if job.reference_key is not None:
+        columns[f"mostly ({job.reference_key})"] = most_frequent(adata, job.reference_key)
+    columns["genes with a larger share there than elsewhere"] = domain_features(adata, codes, len(names))
+    value = table.set_index("metric")["value"]
+    lines = [
+        "", *in_columns(columns), "",
+        f"neighbours in the same domain  {value['edge_agreement']:.0%} ({value['edge_agreement_expected']:.0%} by chance)",
+        f"variance explained             {value['explained_variance']:.0%}",
+    ]  # fmt: skip
+    if "ari" in value:
+        lines.append(f"agreement with known labels    ARI {value['ari']:.2f}, NMI {value['nmi']:.2f} (1 is perfect)")
+    return "\n".join(lines)
+
+
+def in_columns(columns: dict[str, list[str]]) -> list[str]:
+    """Lines of a table; a column of numbers to the right."""
+    aligned = []
+    for head, values in columns.items():
+        width = max(map(len, [head, *values]))
+        align = str.rjust if head in NUMBERS else str.ljust
+        aligned.append([align(text, width) for text in [head, *values]])
+    return ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
+
+
+def most_frequent(adata: AnnData, reference_key: str) -> list[str]:
+    """The known label that most cells of each domain have, and the share that has it."""
+    known = adata.obs[reference_key].notna()
+    counts = pd.crosstab(adata.obs.loc[known, KEY], adata.obs.loc[known, reference_key].astype(str), normalize="index")
+    best = {str(domain): f"{row.idxmax()} {row.max():.0%}" for domain, row in counts.iterrows()}
+    return [best.get(domain, "none") for domain in adata.obs[KEY].cat.categories]
+
+
+def domain_features(adata: AnnData, codes: Any, n_domains: int, n_features: int = 5) -> list[str]:
+    """Features whose share of the reconstruction WH is most above that in the whole table, by domain."""
+    W, H = _data.get_factors(adata, KEY)
+    mean = np.stack([W[codes == i].mean(0, dtype=np.float64) for i in range(n_domains)] + [W.mean(0, dtype=np.float64)])
+    expected = mean @ H
+    shares = expected / np.maximum(expected.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    above = shares[:-1] - shares[-1]
+    order = np.argsort(-above, axis=1, kind="stable")[:, :n_features]
+    return [", ".join(str(adata.var_names[j]) for j in row if above[i, j] > 0) for i, row in enumerate(order)]
