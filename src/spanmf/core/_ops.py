@@ -299,6 +299,7 @@ def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, x
         first, last = n * b // nb, n * (b + 1) // nb
         sums = np.zeros((p if wants_xtw else 0, width), np.float32)
         ratio = np.zeros(longest, np.float32)
+        mantissa = np.zeros(longest, np.float32)
         w = np.zeros(width, np.float32)
         numerator = np.zeros(width, np.float32)
         since_flush = 0
@@ -318,18 +319,43 @@ def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, x
             for r in range(k):
                 w_sum[b, r] += w[r]
             dots(w, ratio, column, Ht, 0, m, lanes)
-            logs = 0.0
             for j in range(m):
-                fitted = max(ratio[j], TINY)
-                logs += x[j] * np.log(fitted)
-                ratio[j] = x[j] / fitted
-            log_term[b] += logs
+                ratio[j] = max(ratio[j], TINY)
+            log_term[b] += _sum_x_log(x, ratio, mantissa)
+            for j in range(m):
+                ratio[j] = x[j] / ratio[j]
             if wants_xtw:
                 scatter(w, ratio, column, sums, 0, m, lanes)
                 since_flush += 1
                 if since_flush >= FLUSH or i + 1 == last:
                     since_flush = 0
                     _flush(sums, xtw[b])
+
+
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+def _sum_x_log(x, y, mantissa):
+    """``Σ x log y`` of positive floats, in plain vector loops: the library's logarithm took half the time of a pass.
+
+    y = 2ᵉ m with √½ ≤ m < √2, and log m = 2 artanh((m − 1)/(m + 1)) by its series, whose next term is below 1e-9.
+    """
+    bits, parts = y.view(np.int32), mantissa.view(np.int32)
+    for j in range(len(x)):
+        parts[j] = (bits[j] & 0x007FFFFF) | 0x3F800000
+    total = 0.0
+    for j in range(len(x)):
+        exponent = np.float32((bits[j] >> 23) - 127)
+        m = mantissa[j]
+        high = m > np.float32(1.4142135)
+        m = np.float32(0.5) * m if high else m
+        exponent = exponent + np.float32(1) if high else exponent
+        s = (m - np.float32(1)) / (m + np.float32(1))
+        q = s * s
+        series = np.float32(1 / 7) + q * np.float32(1 / 9)
+        series = np.float32(1 / 3) + q * (np.float32(1 / 5) + q * series)
+        total += np.float64(x[j]) * np.float64(
+            exponent * np.float32(0.6931472) + np.float32(2) * s * (np.float32(1) + q * series)
+        )
+    return total
 
 
 def is_compiled(loss: str) -> bool:
