@@ -34,8 +34,6 @@ def timed(what: str) -> Iterator[list[str]]:
 @contextmanager
 def status(message: str, *, show: bool = True) -> Iterator[None]:
     """Show a line on the terminal or in the notebook while the block runs, and take it away again."""
-    off = (
-        {} if show else {"disable": True}
-    )  # left open, TQDM_DISABLE decides (as the command line sets it for log files)
+    off = {} if show else {"disable": True}  # not False: TQDM_DISABLE may say so, as the command line does for log files
     with tqdm(total=0, desc=message, bar_format="{desc} …", leave=False, **off):
         yield
