@@ -34,6 +34,7 @@ def timed(what: str) -> Iterator[list[str]]:
 @contextmanager
 def status(message: str, *, show: bool = True) -> Iterator[None]:
     """Show a line on the terminal or in the notebook while the block runs, and take it away again."""
-    off = {} if show else {"disable": True}  # not False: TQDM_DISABLE may say so, as the command line does for log files
+    # never False: TQDM_DISABLE may ask for silence, as the command line does where stderr is a file
+    off = {} if show else {"disable": True}
     with tqdm(total=0, desc=message, bar_format="{desc} …", leave=False, **off):
         yield
