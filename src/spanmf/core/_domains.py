@@ -71,7 +71,7 @@ def principal_components(Z: Array, n: int) -> Array:
 def _gaussian(scores: Array, R: Array, means: Array) -> tuple[Array, float]:
     """Means of the domains (an empty one keeps its own) and their common variance.
 
-    A full covariance whitens Z, which costs .03 of ARI on spots for .01 won on cells.
+    A full covariance whitens Z, noise included: mean ARI .665 over fifteen tissues against .674, worse on most spots.
     """
     size = R.sum(0, dtype=np.float64)
     sums = R.T.astype(np.float64) @ scores
