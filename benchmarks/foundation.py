@@ -226,9 +226,7 @@ def leiden_peer(peers: list, n: int) -> dict:
     A, truth = hybrid(n)
     adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32))
     _, spent = timed(
-        lambda: sc.tl.leiden(
-            adata, 0.4, adjacency=A, flavor="igraph", n_iterations=2, directed=False, random_state=0
-        )
+        lambda: sc.tl.leiden(adata, 0.4, adjacency=A, flavor="igraph", n_iterations=2, directed=False, random_state=0)
     )
     return spent | _judged(A, adata.obs["leiden"].astype(int).to_numpy(), truth, 0.4)
 

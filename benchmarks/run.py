@@ -50,13 +50,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, under five minutes")
     parser.add_argument("--only", default="", help="measurements to run, separated by commas: nmf,graph,…")
     parser.add_argument("--max-n", type=int, default=10**9, help="leave out larger sizes")
+    parser.add_argument("--min-n", type=int, default=0, help="leave out smaller sizes")
     parser.add_argument("--threads", type=int, default=1, help="threads that ours and the peer may use (default: 1)")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md from all results at hand")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
     args.out.mkdir(exist_ok=True)
     only = set(filter(None, args.only.split(",")))
-    tasks = [t for t in (QUICK if args.quick else FULL) if (not only or t[0] in only) and t[1] <= args.max_n]
+    tasks = [
+        t for t in (QUICK if args.quick else FULL) if (not only or t[0] in only) and args.min_n <= t[1] <= args.max_n
+    ]
     for task in [] if args.docs else tasks:
         print(" ".join(map(str, task)), "…", flush=True)
         for row in measure(task, args.threads):
@@ -80,9 +83,7 @@ def measure(task: tuple, threads: int) -> list[dict]:
             k: str(threads) for k in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         }
         command = [sys.executable, str(HERE / "foundation.py"), task[0], who, *map(str, task[1:])]
-        done = subprocess.run(
-            command, env=env, capture_output=True, text=True, check=False, input=json.dumps(rows)
-        )
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, input=json.dumps(rows))
         if done.returncode:
             print(done.stderr[-2000:])
             continue

@@ -50,11 +50,23 @@ def diffuse(graph: Graph, W: Array, beta: float = 0.6, n_steps: int = 2) -> Arra
     """Smooth the columns of W (n × k) over the graph; isolated observations stay as they are."""
     k = W.shape[1]
     W = _ops.pad(W)
-    scale = (1 / (graph.degree + 1)).astype(np.float32)[:, None]
-    for _ in range(n_steps):
-        neighbours = graph_product(graph, W)
-        neighbours += W
-        neighbours *= scale
-        W *= np.float32(1 - beta)
-        W += np.float32(beta) * neighbours
+    out = np.empty_like(W)
+    share = (beta / (graph.degree + 1)).astype(np.float32)
+    A = graph.rows
+    with _ops.threads_for(len(A.data)):
+        for _ in range(n_steps):
+            _step(A.indptr, A.indices, A.data, W, out, np.float32(1 - beta), share, make_lanes(W.shape[1]))
+            W, out = out, W
     return np.ascontiguousarray(W[:, :k])
+
+
+@njit(cache=True, parallel=True, fastmath=set(FAST))
+def _step(indptr, indices, data, W, out, own, share, lanes):
+    """``out = (1 − β) W + β (D + I)⁻¹ (A + I) W``, with ``own`` = 1 − β and ``share`` = β / (d + 1)."""
+    n, width = out.shape[0], len(lanes)
+    for task in prange((n + ROWS_A_TASK - 1) // ROWS_A_TASK):
+        row = np.zeros(width, np.float32)
+        for i in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, n)):
+            gather(row, data, indices, W, indptr[i], indptr[i + 1], lanes)
+            for r in range(width):
+                out[i, r] = own * W[i, r] + share[i] * (row[r] + W[i, r])

@@ -1,0 +1,78 @@
+"""The page docs/benchmarks.md from the JSON files of ``run.py``."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+HEAD = """\
+# Benchmarks
+
+Ours and a named peer on the same data in one run, each in a process of its own, on {threads} thread, warmed up. A ratio
+is the peer's time over ours. Made by
+
+```bash
+python benchmarks/run.py          # --quick for small sizes; --threads 2
+python benchmarks/run.py --docs   # writes this page
+```
+
+Machine: {cores} cores, {memory:.0f} GiB, {cpu}; Python {python}; {versions}. Tissues and matrices are generated
+(`spanmf.datasets`), so anybody can run this. Other work ran on the machine at times, which makes single times uncertain
+by some ten per cent and more; ratios of CPU time suffer less than those of wall time.
+"""
+TITLES = {
+    "nmf": "Factorisation, rank 10, to the peer's final objective",
+    "graph": "Merged 20/80 µm graph",
+    "smoothing": "One smoothing step of 10 factors",
+    "knn": "Exact 15 nearest neighbours on 10 factors",
+    "leiden": "Leiden on the hybrid graph, building the library's graph included",
+    "pipeline": "Graph, factors, domains and metrics",
+    "pipeline_alone": "The same, where the published form does not run",
+}
+
+
+def write_page(results: Path, page: Path) -> None:
+    """Put all results into one page."""
+    groups: dict[str, dict[tuple, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    rows = [json.loads(f.read_text()) for f in sorted(results.glob("*.json"))]
+    rows = [r for r in rows if r["threads"] == 1]
+    for row in rows:
+        groups[row["measurement"]][tuple(row["sizes"])].append(row)
+    text = [HEAD.format(**_machine(rows))]
+    for name, title in TITLES.items():
+        if name in groups:
+            text += ["", f"## {title}", "", *_table(groups[name])]
+    page.write_text("\n".join(text) + "\n")
+
+
+def _table(runs: dict[tuple, list[dict]]) -> list[str]:
+    out = ["| size | peer | peer: s (CPU) | spanmf: s (CPU) | ratio (CPU) | |", "|---|---|---|---|---|---|"]
+    for sizes, rows in sorted(runs.items(), key=lambda item: tuple(map(str, item[0][1:2])) + tuple(item[0][:1])):
+        ours = next((r for r in rows if r["who"] == "spanmf"), None)
+        peer = next((r for r in rows if r["who"] != "spanmf"), None)
+        if ours is None:
+            continue
+        size = " ".join(f"{s:,}" if isinstance(s, int) and s > 99 else str(s) for s in sizes)
+        note = ours["notes"].split("×, ")[-1].replace("× (CPU), ", "")
+        if peer is None:
+            out.append(f"| {size} | – | – | {_seconds(ours)} | – | {note} |")
+            continue
+        if "objective" not in peer and peer["notes"]:
+            note = f"{note}; peer: {peer['notes']}"
+        ratio = f"{peer['wall_s'] / ours['wall_s']:.1f} ({peer['cpu_s'] / ours['cpu_s']:.1f})"
+        out.append(f"| {size} | {peer['who']} | {_seconds(peer)} | {_seconds(ours)} | {ratio} | {note} |")
+    return out
+
+
+def _seconds(row: dict) -> str:
+    return f"{row['wall_s']:.3g} ({row['cpu_s']:.3g})"
+
+
+def _machine(rows: list[dict]) -> dict:
+    import os
+
+    last = rows[-1]
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    versions = ", ".join(f"{k} {v}" for k, v in last["versions"].items())
+    return last | {"cores": os.cpu_count(), "memory": pages / 2**30, "versions": versions, "threads": "one"}
