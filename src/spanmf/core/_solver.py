@@ -23,7 +23,7 @@ from ._smooth import Graph, graph_product
 Array = np.ndarray
 W_SWEEPS = 4  # inner rounds of HALS on a row of W: four cost hardly more than one
 H_SWEEPS = 4
-FIRST_SWEEPS = 30  # rounds when W starts from nothing
+FIRST_SWEEPS = 12  # rounds when W starts from nothing
 
 
 @dataclass(frozen=True)
