@@ -138,7 +138,7 @@ def _row_normalised(A: sp.csr_matrix) -> np.ndarray:
 def test_hybrid_is_the_formula_on_scanpys_graph(with_factors: ad.AnnData) -> None:
     adata = with_factors
     sc.pp.neighbors(adata, 10, use_rep="X_snmf", key_added="scanpy")
-    sn.gr.hybrid_neighbors(adata, 0.3, n_neighbors=10)
+    sn.gr.hybrid_neighbors(adata, 0.3, n_neighbors=10, scale=None)
     S, F = (_row_normalised(adata.obsp[k]) for k in ("contact_connectivities", "scanpy_connectivities"))
     mixed = 0.3 * S + 0.7 * F
     np.testing.assert_allclose(adata.obsp["hybrid_connectivities"].toarray(), (mixed + mixed.T) / 2, atol=2e-3)
@@ -173,3 +173,46 @@ def test_exact_neighbours_equal_brute_force() -> None:
     np.testing.assert_array_equal(indices[:, 0], np.arange(500))
     np.testing.assert_allclose(np.linalg.norm(Z[indices] - Z[:, None], axis=2), expected, atol=1e-6)
     assert all(len(set(row)) == 15 for row in indices.tolist())
+
+
+def test_a_given_feature_graph_is_copied_and_recorded_as_such(with_factors: ad.AnnData) -> None:
+    adata = with_factors
+    sc.pp.neighbors(adata, 10, use_rep="X_snmf")
+    sn.gr.hybrid_neighbors(adata, 0.3, feature_key="connectivities")
+    assert adata.obsp["hybrid_distances"] is not adata.obsp["distances"]
+    assert abs(adata.obsp["hybrid_distances"] - adata.obsp["distances"]).max() == 0
+    params = adata.uns["hybrid_neighbors"]["params"]
+    assert params["feature_key"] == "connectivities"
+    assert not {"n_neighbors", "scale", "use_rep"} & set(params)
+    adata.obsp["bare"] = adata.obsp["connectivities"]
+    A, D = sn.gr.hybrid_neighbors(adata, 0.3, feature_key="bare", copy=True)
+    np.testing.assert_allclose(D.data, 1 - A.data)
+
+
+def test_summary_of_a_directed_graph_counts_each_pair_once() -> None:
+    adata = _table(np.array([[0.0, 0], [1, 0], [2, 0], [9, 9]]))
+    adata.obsp["directed"] = sp.csr_matrix(np.diag([1.0, 1, 0], 1))
+    summary = sn.gr.graph_summary(adata, "directed").loc["all"]
+    assert (summary["n_edges"], summary["n_isolated"]) == (2, 1)
+
+
+def test_a_stored_zero_is_no_edge(with_factors: ad.AnnData) -> None:
+    adata = with_factors
+    A = adata.obsp["contact_connectivities"]
+    before = sn.gr.graph_summary(adata).loc["all", "n_edges"]
+    A.data[A.data < 2] = 0
+    near = sn.gr.graph_summary(adata).loc["all", "n_edges"]
+    assert 0 < near < before
+    A.data[:] = 0
+    with pytest.raises(ValueError, match="no edges"):
+        sn.tl.snmf(adata, 4)
+
+
+def test_exact_transformers_agree() -> None:
+    from spanmf.core import _knn
+
+    Z = np.random.default_rng(0).random((300, 8)).astype(np.float32)
+    tree = _knn.exact_transformer(8, 10).fit_transform(Z)
+    pairs = _knn.exact_transformer(_knn.MAX_DIMENSIONS + 1, 10)
+    assert type(pairs) is not type(_knn.exact_transformer(8, 10))
+    np.testing.assert_allclose(tree.toarray(), pairs.fit_transform(Z).toarray(), atol=1e-5)

@@ -142,7 +142,7 @@ def test_smoothing(ref, fed):
 
 def test_hybrid_graph(ref, fed):
     """α of the spatial and 1 − α of the feature graph, by rows; ours is made symmetric."""
-    A, _ = sn.gr.hybrid_neighbors(fed, 0.5, copy=True)
+    A, _ = sn.gr.hybrid_neighbors(fed, 0.5, scale=None, copy=True)
     np.testing.assert_allclose(A.toarray(), symmetric(ref.mixed), atol=2e-5)
 
 

@@ -305,5 +305,60 @@ def test_preset_takes_the_published_values_where_nothing_is_given(tissue: ad.Ann
     sn.tl.hsnmf(tissue, 4, preset="paper", resolution=0.9, smoothing="laplacian")
     params = tissue.uns["hsnmf"]["params"]
     assert (params["resolution"], params["smoothing"]) == (0.9, "laplacian")
+    same = {"smoothing": "refit", "scale": "gram", "alpha": 0.1, "flavor": "networkit", "init": "auto"}
+    sn.tl.hsnmf(tissue, 4, preset="paper", **same)  # the defaults, but asked for
+    params = tissue.uns["hsnmf"]["params"]
+    assert {k: params[k] for k in same} == same
     with pytest.raises(ValueError, match="preset"):
         sn.tl.hsnmf(tissue, 4, preset="published")
+
+
+def test_domains_on_a_representation_leave_no_factors_of_another_run(tissue: ad.AnnData) -> None:
+    sc.pp.pca(tissue, n_comps=5)
+    sn.tl.hsnmf(tissue, 4)
+    sn.tl.hsnmf(tissue, use_rep="X_pca", n_domains=4)
+    assert "X_hsnmf" not in tissue.obsm
+    assert "hsnmf_loadings" not in tissue.varm
+    for options in ({"layer": "counts"}, {"normalize": True}, {"loss": "kl"}, {"smoothing": "laplacian"}):
+        with pytest.raises(ValueError, match="use_rep"):
+            sn.tl.hsnmf(tissue, use_rep="X_pca", **options)
+
+
+def test_hybrid_graph_is_named_after_its_domains(tissue: ad.AnnData) -> None:
+    sn.tl.hsnmf(tissue, 4)
+    first = tissue.obsp["hybrid_connectivities"].copy()
+    sn.tl.hsnmf(tissue, 4, alpha=0.9, key_added="other")
+    assert abs(tissue.obsp["hybrid_connectivities"] - first).max() == 0
+    assert "other_hybrid_neighbors" in tissue.uns
+
+
+def test_laplacian_takes_a_directed_graph_as_undirected(tissue: ad.AnnData) -> None:
+    from sklearn.neighbors import kneighbors_graph
+
+    A = kneighbors_graph(tissue.obsm["spatial"], 6)
+    tissue.obsp["directed"], tissue.obsp["undirected"] = A, (A + A.T) / 2
+    runs = [
+        sn.tl.snmf(tissue, 4, smoothing="laplacian", connectivity_key=k, copy=True) for k in ("directed", "undirected")
+    ]
+    np.testing.assert_array_equal(runs[0].obsm["X_snmf"], runs[1].obsm["X_snmf"])
+
+
+def test_duplicate_entries_are_summed(tissue: ad.AnnData) -> None:
+    split = tissue.copy()
+    X = split.X
+    split.X = sp.csr_matrix((np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), X.indptr * 2), shape=X.shape)
+    sn.tl.nmf(tissue, 4)
+    sn.tl.nmf(split, 4)
+    np.testing.assert_allclose(split.obsm["X_nmf"], tissue.obsm["X_nmf"], rtol=1e-5, atol=1e-6)
+    assert split.X.nnz == 2 * X.nnz  # the table's own matrix is as it was
+
+
+def test_copy_of_a_backed_table_is_in_memory(tissue: ad.AnnData, tmp_path: object) -> None:
+    tissue.write_h5ad(tmp_path / "t.h5ad")
+    backed = ad.read_h5ad(tmp_path / "t.h5ad", backed="r")
+    out = sn.tl.nmf(backed, 4, copy=True)
+    sn.tl.nmf(tissue, 4)
+    np.testing.assert_array_equal(out.obsm["X_nmf"], tissue.obsm["X_nmf"])
+    assert not out.isbacked
+    assert "X_nmf" not in backed.obsm
+    backed.file.close()

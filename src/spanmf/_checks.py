@@ -1,7 +1,8 @@
-"""Every error that a user can cause is raised here: what was found, what is allowed, which call to make next."""
+"""Checks that several functions share: what was found, what is allowed, which call to make next."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,7 +30,7 @@ class ConvergenceWarning(SpanmfWarning):
 
 def warn(msg: str, category: type[Warning] = SpanmfWarning) -> None:
     """Warn at the user's own line."""
-    depth, frame = 2, __import__("sys")._getframe(1)
+    depth, frame = 2, sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("spanmf"):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(msg, category, stacklevel=depth)

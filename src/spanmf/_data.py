@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from . import _checks, _keys
+from .core import _scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +29,9 @@ def get_table(data: AnnData | SpatialData, table_key: str | None = None, *, min_
     """The AnnData itself, or a SpatialData's table, checked for size and unique names."""
     if hasattr(data, "tables") and not hasattr(data, "obsm"):
         data = data.tables[choose_table(data.tables, table_key)]
+    elif isinstance(getattr(data, "mod", None), dict):
+        msg = f"Expected one table, not a MuData: pass a modality, e.g. `mdata.mod[{next(iter(data.mod), '')!r}]`."
+        raise TypeError(msg)
     elif not (hasattr(data, "obsm") and hasattr(data, "n_vars")):
         msg = f"Expected an AnnData or a SpatialData, not {type(data).__name__}."
         raise TypeError(msg)
@@ -109,7 +114,7 @@ def get_labels(adata: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]
     _checks.check_key(adata.obs, cluster_key, "obs")
     column = adata.obs[cluster_key]
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(str).where(column.notna()).astype("category")
+        column = column.astype("category")  # in the order of the values: 2 before 10
     column = column.cat.remove_unused_categories()
     return column.cat.codes.to_numpy(), [str(c) for c in column.cat.categories]
 
@@ -147,6 +152,8 @@ def as_graph(A: Any) -> sp.csr_matrix:
         A.sum_duplicates()
     if A.diagonal().any():
         A = (A - sp.diags_array(A.diagonal())).tocsr()
+    if not A.data.all():  # a stored zero is no edge
+        A = A.copy()
         A.eliminate_zeros()
     return sp.csr_matrix(A)
 
@@ -160,9 +167,18 @@ def get_representation(adata: AnnData, use_rep: str) -> np.ndarray:
     return np.ascontiguousarray(rep, dtype=np.float32)
 
 
+def get_scaled(adata: AnnData, use_rep: str, scale: _scale.Scale) -> np.ndarray:
+    """Give a stored representation for distances: factors are rescaled, one without loadings in ``varm`` is as it is."""
+    Z = get_representation(adata, use_rep)
+    loadings = _keys.FactorKeys(use_rep.removeprefix("X_")).loadings
+    if scale is None or loadings not in adata.varm:
+        return Z
+    return _scale.rescale(Z, np.asarray(adata.varm[loadings]).T, scale)
+
+
 def get_factors(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     """W (n × k) and H (k × p; zero columns for variables that were masked out) of a factorisation in the table."""
-    keys = _keys.FactorKeys(key)
+    keys = _keys.FactorKeys(key if f"X_{key}" in adata.obsm else key.removeprefix("X_"))
     hint = f"Run `sn.tl.{key}(adata)` first." if key in ("nmf", "snmf", "hsnmf") else "Run `sn.tl.nmf(adata)` first."
     _checks.check_key(adata.obsm, keys.factors, "obsm", hint)
     _checks.check_key(adata.varm, keys.loadings, "varm", hint)
@@ -205,23 +221,16 @@ def ordered_labels(codes: np.ndarray) -> pd.Categorical:
 
 def provenance(params: Mapping[str, Any], **results: Any) -> dict[str, Any]:
     """What goes into ``uns[key]``: parameters that a store can hold (None is left out), results, versions."""
-    packages = (
-        "spanmf",
-        "numpy",
-        "scipy",
-        "numba",
-        "scikit-learn",
-        "scanpy",
-        "anndata",
-        "igraph",
-        "leidenalg",
-        "networkit",
-    )
-    return {
-        "params": storable(params),
-        **storable(results),
-        "versions": {p: version(p) for p in packages},
-    }
+    return {"params": storable(params), **storable(results), "versions": _versions()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of this package and those that the numbers depend on."""
+    from . import __version__
+
+    packages = ("numpy", "scipy", "numba", "scikit-learn", "scanpy", "anndata", "igraph", "leidenalg", "networkit")
+    return {"spanmf": __version__} | {p: version(p) for p in packages}
 
 
 def storable(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,6 +257,13 @@ def write_factors(adata: AnnData, key: str, W: np.ndarray, H: np.ndarray, mask: 
     loadings[mask] = H.T
     adata.obsm[keys.factors] = np.ascontiguousarray(W, dtype=np.float32)
     adata.varm[keys.loadings] = loadings
+
+
+def target(table: AnnData, *, copy: bool) -> AnnData:
+    """Give the table to write to: itself, or a copy in memory."""
+    if not copy:
+        return table
+    return table.to_memory() if table.isbacked else table.copy()
 
 
 def default_rng(rng: Any, random_state: Any = None) -> np.random.Generator:

@@ -65,3 +65,8 @@ HIGHLY_VARIABLE = "highly_variable"
 UM_PER_UNIT = "um_per_unit"  # uns key of a number: µm in one unit of the coordinates
 SPATIAL_UNITS = "spatial_units"  # uns key of the name of that unit
 LEFT_OUT = "left_out"  # uns key: features of a file that are not genes, counted
+
+
+def hybrid_of(key_added: str) -> str:
+    """Base name of the hybrid graph that belongs to domains."""
+    return HYBRID if key_added == "hsnmf" else f"{key_added}_{HYBRID}"

@@ -49,12 +49,27 @@ def test_pairs_exactly_at_the_radius_are_linked() -> None:
     assert D[0, 3] == 10.0
 
 
-def test_zero_distances_do_not_share_indices() -> None:
+def test_editing_one_matrix_leaves_the_other() -> None:
     coords, codes = _points(2)
-    A, D = _graph.radius_graph(coords, codes, 8.0)
-    before = A.toarray()
+    A, D = _graph.radius_graph(coords, codes, 8.0, 25.0)
+    before = A.toarray(), D.toarray()
     D.eliminate_zeros()
-    np.testing.assert_array_equal(A.toarray(), before)
+    np.testing.assert_array_equal(A.toarray(), before[0])
+    A.data[A.data < 2] = 0
+    A.eliminate_zeros()
+    np.testing.assert_array_equal(D.toarray(), before[1])
+
+
+@pytest.mark.parametrize("rings", [1, 2, 3])
+@pytest.mark.parametrize("offset", [0.0, 1234.5678, -414.61])
+@pytest.mark.parametrize("pitch", [8.0, 0.1, 35.0])
+def test_lattices_whose_pitch_divides_the_radius(pitch: float, offset: float, rings: int) -> None:
+    """Pairs at exactly the radius lie at the borders of the bins, where rounding decides."""
+    x, y = (v.ravel() for v in np.meshgrid(offset + pitch * np.arange(60), offset + pitch * np.arange(60)))
+    coords = np.c_[x, y]
+    A, _ = _graph.radius_graph(coords, np.zeros(len(coords), np.int32), rings * pitch)
+    squares = sum((c[:, None] - c[None]) ** 2 for c in (x, y))
+    assert A.nnz == (squares <= (rings * pitch) ** 2).sum() - len(coords)
 
 
 def test_bins_do_not_overflow_on_a_huge_extent() -> None:

@@ -83,8 +83,7 @@ def radius_graph(
 
     A pair within the contact radius weighs the ``combine`` of both weights, a pair beyond it the context weight. Exact
     (``d <= radius`` in float64); pairs of different libraries are not linked; an observation is not linked to itself,
-    but coincident ones are linked, with the stored distance 0. Both matrices are float32 CSR with sorted indices and
-    share their index arrays where no stored distance is 0.
+    but coincident ones are linked, with the stored distance 0. Both matrices are float32 CSR with sorted indices.
 
     Points are put into square bins as wide as the radius and sorted by library and bin, so that the candidates of a
     bin are three (in 3-D nine) contiguous runs.
@@ -116,9 +115,8 @@ def radius_graph(
         )  # fmt: skip
     if nnz < 2**31 - 1:
         indptr = indptr.astype(np.int32)
-    # eliminate_zeros() on the distances would shift shared indices
-    own = indices.copy() if (lengths == 0).any() else indices
-    return _csr(data, indices, indptr, n), _csr(lengths, own, indptr.copy(), n)
+    # nothing is shared: who edits one of the two must not change the other
+    return _csr(data, indices, indptr, n), _csr(lengths, indices.copy(), indptr.copy(), n)
 
 
 def _csr(data: Array, indices: Array, indptr: Array, n: int) -> sp.csr_matrix:
@@ -137,7 +135,7 @@ def _bin_keys(coords: Array, codes: Array, radius: float) -> tuple[Array, Array]
     low, high = coords.min(0), coords.max(0)
     n_libraries = int(codes.max()) + 1
     most = int((2.0**60 / n_libraries) ** (1 / coords.shape[1])) - 4
-    width = max(radius, float((high - low).max()) / most)
+    width = max(radius * (1 + 1e-6), float((high - low).max()) / most)  # rounding must not part a pair by two bins
     cells = np.floor((coords - low) / width).astype(np.int64) + 1  # an empty border on either side
     counts = cells.max(0) + 2
     strides = np.ones(coords.shape[1], dtype=np.int64)

@@ -54,6 +54,9 @@ def as_rows(X: Any, mask: Array | None = None) -> Rows:
     X = X.tocsr() if sp.issparse(X) else sp.csr_matrix(np.asarray(X, dtype=np.float32))
     if mask is not None and not mask.all():
         X = X[:, np.flatnonzero(mask)]
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
     return Rows(
         np.ascontiguousarray(X.indptr, dtype=np.int64),
         np.ascontiguousarray(X.indices, dtype=np.int32),

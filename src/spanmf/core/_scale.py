@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 Scale = Literal["gram", "norm"] | None
 
@@ -24,6 +25,7 @@ def rescale(W: np.ndarray, H: np.ndarray, scale: Scale = "gram") -> np.ndarray:
     H = np.asarray(H, dtype=np.float64)
     if scale == "norm":
         return W * np.linalg.norm(H, axis=1).astype(W.dtype)
-    values, vectors = np.linalg.eigh(H @ H.T)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return np.ascontiguousarray(W @ root.astype(W.dtype))
+    with threadpool_limits(1, "blas"):  # the last bits depend on the number of threads
+        values, vectors = np.linalg.eigh(H @ H.T)
+        root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+        return np.ascontiguousarray(W @ root.astype(W.dtype))

@@ -8,6 +8,7 @@ r"""Spatial NMF: factors that vary smoothly over a graph.
 from __future__ import annotations
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from . import _ops, _solver
 from ._smooth import Graph
@@ -21,6 +22,11 @@ def refit_h(
     X: _ops.Rows, W: Array, H: Array, loss: str = "frobenius", penalty: _solver.Penalty = _solver.NO_PENALTY
 ) -> Array:
     """H (k × p) that fits X best for the given W (n × k)."""
+    with threadpool_limits(1, "blas"):  # the last bits depend on the number of threads
+        return _refitted(X, W, H, loss, penalty)
+
+
+def _refitted(X: _ops.Rows, W: Array, H: Array, loss: str, penalty: _solver.Penalty) -> Array:
     k = W.shape[1]
     padded, Ht = _ops.pad(W), np.asarray(H, dtype=np.float64).T
     if loss == "kl":

@@ -171,7 +171,7 @@ def _radii(
     if preset == "paper":
         source = "preset" if contact is None and context is None else source
         contact = PAPER["contact_radius"] if contact is None else contact
-        context = PAPER["context_radius"] if context is None else context
+        context = max(PAPER["context_radius"], contact) if context is None else context
     if contact is None:
         if space.contact_radius == 0:
             _checks.fail_one_place(len(coords))

@@ -12,8 +12,8 @@ from anndata import AnnData
 from .. import _checks, _data, _keys
 from .._docs import doc
 from .._logging import status, timed
-from ..core import _graph, _scale
-from ..core._knn import KDTreeTransformer
+from ..core import _graph
+from ..core._knn import exact_transformer
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -31,7 +31,7 @@ def hybrid_neighbors(
     connectivity_key: str | None = None,
     use_rep: str = "X_snmf",
     feature_key: str | None = None,
-    scale: Literal["gram", "norm"] | None = None,
+    scale: Literal["gram", "norm"] | None = "gram",
     n_neighbors: int = 15,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
@@ -60,8 +60,8 @@ def hybrid_neighbors(
         Existing feature graph in ``adata.obsp`` to use as F instead (with or without ``_connectivities``; scanpy's own
         is ``"connectivities"``).
     scale
-        Rescale factors before distances are taken: ``"gram"`` or ``"norm"`` (see :func:`spanmf.tl.hsnmf`); needs the
-        loadings of ``use_rep`` in ``adata.varm``. ``None`` takes the representation as it is.
+        Scale of factors for distances: ``"gram"`` or ``"norm"`` (see :func:`spanmf.tl.hsnmf`). A representation without
+        loadings in ``adata.varm``, and any with ``None``, is taken as it is. Without meaning beside ``feature_key``.
     n_neighbors
         Number of nearest neighbours, the observation itself counted, as in scanpy.
     {rng}
@@ -108,48 +108,37 @@ def hybrid_neighbors(
     """
     table = _data.get_table(adata, table_key)
     _checks.check_range("alpha", alpha, 0, 1)
-    rng = _data.default_rng(rng, random_state)
+    _checks.check_choice("scale", scale, (None, "gram", "norm"))
+    _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
+    rng_ = _data.default_rng(rng, random_state)
     _checks.check_key_added(key_added)
     S, spatial = _data.get_graph(table, connectivity_key)
     _checks.check_edges(S, spatial)
     keys = _keys.GraphKeys(key_added)
     with timed("gr.hybrid_neighbors") as notes:
         if feature_key is None:
-            _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
-            Z = _data.get_representation(table, use_rep)
-            if scale is not None:
-                Z = _scaled(table, use_rep, Z, scale)
-            F, D = feature_graph(Z, n_neighbors, rng)
+            F, D = feature_graph(_data.get_scaled(table, use_rep, scale), n_neighbors, rng_)
+            made = {"use_rep": use_rep, "scale": scale, "n_neighbors": int(n_neighbors), "method": "umap"}
+            made["rng"] = rng if isinstance(rng, int) else None
         else:
             F, found = _data.get_graph(table, feature_key, FEATURE_HINT)
-            stored = found.replace("connectivities", "distances")
-            D = table.obsp.get(stored, F)
+            D = _distances_of(table, found)
+            made = {"feature_key": found, "method": "given"}
         A = _graph.mix(S, F, alpha)
+        if D is None:
+            D = A.copy()
+            D.data = 1 - D.data
         if copy:
             return A, D
-        write_hybrid(
-            table,
-            keys,
-            A,
-            D,
-            {
-                "alpha": float(alpha),
-                "connectivity_key": spatial,
-                "use_rep": use_rep if feature_key is None else None,
-                "feature_key": feature_key,
-                "scale": scale,
-                "n_neighbors": int(n_neighbors),
-                "method": "umap",
-            },
-        )
+        write_hybrid(table, keys, A, D, {"alpha": float(alpha), "connectivity_key": spatial, **made})
         notes += [f"{A.nnz // 2} edges", f"added obsp[{keys.connectivities!r}], uns[{keys.neighbors!r}]"]
     return None
 
 
-def _scaled(table: AnnData, use_rep: str, Z: np.ndarray, scale: str) -> np.ndarray:
-    _checks.check_choice("scale", scale, (None, "gram", "norm"))
-    _, H = _data.get_factors(table, use_rep.removeprefix("X_"))
-    return _scale.rescale(Z, H, scale)
+def _distances_of(table: AnnData, connectivities: str) -> sp.csr_matrix | None:
+    """Copy the distances that stand beside a feature graph, if there are any."""
+    key = connectivities.removesuffix("connectivities") + "distances"
+    return table.obsp[key].copy() if key in table.obsp else None
 
 
 def feature_graph(Z: np.ndarray, n_neighbors: int, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -163,7 +152,7 @@ def feature_graph(Z: np.ndarray, n_neighbors: int, rng: np.random.Generator) -> 
             holder,
             n_neighbors=k,
             use_rep="rep",
-            transformer=KDTreeTransformer(k),
+            transformer=exact_transformer(Z.shape[1], k),
             random_state=int(rng.integers(2**31 - 1)),
         )
     return _data.as_graph(holder.obsp["connectivities"]), holder.obsp["distances"].astype(np.float32)

@@ -59,6 +59,7 @@ def graph_summary(
     """
     table = _data.get_table(adata, table_key)
     A, full = _data.get_graph(table, key)
+    A = A.maximum(A.T).tocsr()  # a directed edge is one edge
     keys = _keys.GraphKeys(full.removesuffix(_keys.CONNECTIVITIES_SUFFIX))
     if library_key is None:
         recorded = table.uns.get(keys.neighbors, {}).get("params", {}).get("library_key")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import scipy.sparse as sp
+
 from .. import _checks, _data
 
 if TYPE_CHECKING:
@@ -45,17 +48,21 @@ def read_zarr(path: Path, table_key: str | None) -> AnnData:
         tables = sorted(root["tables"].group_keys()) if "tables" in root else None
     where = path if tables is None else path / "tables" / _data.choose_table(tables, table_key)
     with _checks.reading(where, "an AnnData in Zarr"):
-        _check_chunks(zarr.open_group(str(where), mode="r"))
-        return anndata.read_zarr(str(where))
+        adata = anndata.read_zarr(str(where))
+        _check_sparse(adata.X)
+        return adata
 
 
-def _check_chunks(table: Any) -> None:
-    """A chunk that got lost would be read as zeros: count those of X."""
-    import zarr
-
-    X = table.get("X")
-    arrays = [X] if isinstance(X, zarr.Array) else [] if X is None else [X[k] for k in sorted(X.array_keys())]
-    lost = {a.path: a.nchunks - a.nchunks_initialized for a in arrays}
-    if any(lost.values()):
-        msg = "; ".join(f"{n} chunks of {name} are missing" for name, n in lost.items() if n)
+def _check_sparse(X: Any) -> None:
+    """A chunk that got lost is read as zeros, which a sparse matrix betrays (a dense one cannot: zeros may be meant)."""
+    if not sp.issparse(X):
+        return
+    major = X.indptr
+    if (np.diff(major) < 0).any() or major[-1] != len(X.data) or len(X.indices) != len(X.data):
+        msg = "the row pointers of X do not fit its values"
         raise ValueError(msg)
+    first = np.repeat(np.arange(len(major) - 1), np.diff(major))[X.indices == 0]
+    if (np.diff(first) == 0).any():
+        msg = "several values of X claim the same place"
+        raise ValueError(msg)
+    X.check_format(full_check=True)

@@ -181,7 +181,7 @@ def _factors(
     _checks.check_choice("scale", scale, ("gram", "norm", None))
     if _inputs.is_table(data):
         adata = _data.get_table(data, table_key)
-        Z = _representation(adata, _default_rep(adata, labels) if use_rep is None else use_rep, scale)
+        Z = _data.get_scaled(adata, _default_rep(adata, labels) if use_rep is None else use_rep, scale)
     else:
         adata, Z = None, _checks.check_representation(data, "The representation")
     codes = _inputs.label_codes(adata, labels, len(Z))
@@ -196,14 +196,6 @@ def _default_rep(adata: AnnData, labels: Any) -> str:
         return labels
     msg = f"Name the representation with `use_rep=`: `adata.obsm` holds {_checks._listed(adata.obsm)}."
     raise KeyError(msg)
-
-
-def _representation(adata: AnnData, use_rep: str, scale: _scale.Scale) -> np.ndarray:
-    key = use_rep.removeprefix("X_")
-    W = _data.get_representation(adata, use_rep)
-    if _keys.FactorKeys(key).loadings not in adata.varm:
-        return W
-    return _scale.rescale(W, _data.get_factors(adata, key)[1], scale)
 
 
 def _is_constant(Z: np.ndarray, name: str) -> bool:

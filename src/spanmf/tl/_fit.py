@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +19,7 @@ from ..core import _init, _ops, _smooth, _solver
 if TYPE_CHECKING:
     from anndata import AnnData
 
+F = TypeVar("F", bound=Callable[..., Any])
 LOSSES = ("frobenius", "kl")
 SMOOTHINGS = ("refit", "diffuse", "laplacian")
 INITS = ("auto", *_init.METHODS)
@@ -36,6 +39,7 @@ class Problem:
     max_iter: int
     tol: float
     rng: np.random.Generator
+    published: bool
     params: dict[str, Any]
 
 
@@ -53,6 +57,7 @@ def prepare(
     max_iter: int,
     tol: float,
     normalize: bool,
+    preset: str | None,
     rng: np.random.Generator,
 ) -> Problem:
     """Check everything, then convert X."""
@@ -69,6 +74,9 @@ def prepare(
         _checks.check_choice("init", init, INITS)
     else:
         init = _checks.check_init(init, n, p, n_components)
+    if loss == "kl" and normalize:
+        msg = "The KL loss is for counts. Leave out `normalize=True`, or use `loss='frobenius'`."
+        raise ValueError(msg)
     if loss == "kl" and l1_ratio < 1 and (alpha_W or alpha_H):
         msg = "The KL loss takes L1 penalties only. Pass `l1_ratio=1`, or `loss='frobenius'`."
         raise ValueError(msg)
@@ -99,6 +107,7 @@ def prepare(
         max_iter=max_iter,
         tol=tol,
         rng=rng,
+        published=preset is not None,
         params={
             "n_components": int(n_components),
             "layer": layer,
@@ -111,6 +120,7 @@ def prepare(
             "max_iter": int(max_iter),
             "tol": float(tol),
             "normalize": bool(normalize),
+            "preset": preset,
         },
     )
 
@@ -140,8 +150,8 @@ def report_empty(X: _ops.Rows) -> None:
 
 
 def unit_loadings(problem: Problem, W: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the rows of H unit norm, where the objective leaves their scale free and ``init="auto"`` does not set it."""
-    if problem.init != "auto" or problem.penalty != _solver.NO_PENALTY:
+    """Give the rows of H unit norm, unless penalties set their scale, or the published form is asked for."""
+    if problem.published or problem.penalty != _solver.NO_PENALTY:
         return W, H
     norms = np.linalg.norm(H, axis=1)
     norms[norms == 0] = 1
@@ -209,19 +219,26 @@ def by_size(W: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def write(
     table: AnnData,
     key: str,
-    W: np.ndarray,
-    H: np.ndarray,
-    mask: np.ndarray,
+    fit: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
     labels: Any,
     params: dict[str, Any],
     **results: Any,
 ) -> str:
-    """Write the slots of a factorisation and name them."""
+    """Write W, H (on a mask of variables), labels and provenance, and name the slots.
+
+    Without factors, those of an earlier run under the same key are removed: they do not belong to the labels.
+    """
     keys = _keys.FactorKeys(key)
-    _data.write_factors(table, key, W, H, mask)
+    record = _data.provenance(params, **results)  # before anything is written
+    if fit is not None:
+        _data.write_factors(table, key, *fit)
+    else:
+        table.obsm.pop(keys.factors, None)
+        table.varm.pop(keys.loadings, None)
     table.obs[keys.labels] = labels
-    table.uns[keys.provenance] = _data.provenance(params, **results)
-    return f"added obsm[{keys.factors!r}], varm[{keys.loadings!r}], obs[{keys.labels!r}], uns[{keys.provenance!r}]"
+    table.uns[keys.provenance] = record
+    added = f"obsm[{keys.factors!r}], varm[{keys.loadings!r}], " if fit is not None else ""
+    return f"added {added}obs[{keys.labels!r}], uns[{keys.provenance!r}]"
 
 
 def solver_results(result: _solver.Result) -> dict[str, Any]:
@@ -229,17 +246,18 @@ def solver_results(result: _solver.Result) -> dict[str, Any]:
     return {"trace": result.trace, "n_iter": result.n_iter, "converged": bool(result.converged)}
 
 
-def with_preset(
-    preset: str | None, defaults: dict[str, Any], published: dict[str, Any], given: dict[str, Any]
-) -> dict[str, Any]:
-    """Options of a call: with ``preset="paper"`` those left at their defaults take the published values."""
-    _checks.check_choice("preset", preset, (None, "paper"))
-    if preset is None:
-        return given
-    left = {
-        k: v for k, v in published.items() if isinstance(given[k], str | float | int | None) and given[k] == defaults[k]
-    }
-    return given | left
+def presets(published: dict[str, Any]) -> Callable[[F], F]:
+    """Give a function its ``preset="paper"``: the published values, where the caller does not give other ones."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            _checks.check_choice("preset", given.get("preset"), (None, "paper"))
+            return function(*args, **(published | given if given.get("preset") else given))
+
+        return call
+
+    return decorate
 
 
 def seed_of(rng: Any, random_state: Any) -> int | None:

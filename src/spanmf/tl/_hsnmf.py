@@ -13,7 +13,7 @@ from .. import _checks, _data, _keys
 from .._docs import doc
 from .._logging import status, timed
 from ..core import _domains, _graph, _leiden, _scale, _smooth
-from ..gr._hybrid import feature_graph, write_hybrid
+from ..gr._hybrid import LARGE, feature_graph, write_hybrid
 from . import _fit
 from ._snmf import check_smoothing, smooth_factors, smoothing_params
 
@@ -24,18 +24,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-LARGE = 50_000  # observations from which Leiden takes more than a few seconds
 CLUSTERINGS = ("auto", "potts", "kmeans", "leiden")
 # alpha and resolution: best mean ARI of 25 pairs over generated and real tissues (docs/domains_evidence.md)
-_DEFAULTS = {
-    "clustering": "auto", "init": "auto", "max_iter": 500, "smoothing": "refit", "scale": "gram", "alpha": 0.1, "resolution": 0.4,
-    "flavor": "networkit",
-}  # fmt: skip
 PAPER = _fit.PAPER_NMF | {
-    "clustering": "leiden", "smoothing": "diffuse", "scale": None, "alpha": 0.5, "resolution": 0.4, "flavor": "leidenalg",
+    "smoothing": "diffuse", "scale": None, "clustering": "leiden", "alpha": 0.5, "resolution": 0.4,
+    "flavor": "leidenalg",
 }  # fmt: skip
 
 
+@_fit.presets(PAPER)
 @doc
 def hsnmf(
     adata: AnnData | SpatialData,
@@ -138,11 +135,11 @@ def hsnmf(
     ``adata.obs["hsnmf"]`` : categorical
         Domains ``"0"``, ``"1"``, … in decreasing size.
     ``adata.obsm["X_hsnmf"]`` : n × k, float32
-        Smoothed factors W (not with ``use_rep``).
+        Smoothed factors W (with ``use_rep`` removed, as they would not belong to the labels).
     ``adata.varm["hsnmf_loadings"]`` : p × k, float32
-        Loadings Hᵀ; zero rows for variables that were not used (not with ``use_rep``).
+        Loadings Hᵀ; zero rows for variables that were not used (likewise).
     ``adata.obsp["hybrid_connectivities"]``, ``adata.obsp["hybrid_distances"]``, ``adata.uns["hybrid_neighbors"]``
-        The hybrid graph (with Leiden only).
+        The hybrid graph (with Leiden only; with another ``key_added``, its base name is ``f"{key_added}_hybrid"``).
     ``adata.uns["hsnmf"]`` : dict
         ``params``, ``trace``, ``n_iter``, ``converged``, ``n_domains``, ``resolution`` (the one found by the search),
         ``versions``.
@@ -170,61 +167,68 @@ def hsnmf(
     >>> adata.obs["hsnmf"].cat.categories.tolist()
     ['0', '1', '2', '3', '4']
     """
-    given = {
-        "clustering": clustering, "init": init, "max_iter": max_iter, "smoothing": smoothing, "scale": scale, "alpha": alpha,
-        "resolution": resolution, "flavor": flavor,
-    }  # fmt: skip
-    options = _fit.with_preset(preset, _DEFAULTS, PAPER, given)
     table = _data.get_table(adata, table_key)
     _checks.check_key_added(key_added)
-    rng_ = _data.default_rng(rng, random_state)
     _checks.check_flag("smooth", smooth)
-    check_smoothing(options["smoothing"], beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
-    plan = _plan(table, n_domains, options, n_neighbors)
+    check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
+    plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, scale)
     A, graph_key = _data.get_graph(table, connectivity_key)
     _checks.check_edges(A, graph_key)
+    rng_ = _data.default_rng(rng, random_state)
+    params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "rng": _fit.seed_of(rng, random_state)}
     with timed("tl.hsnmf") as notes:
-        graph = _smooth.as_graph(A)
-        params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "preset": preset}
-        W = H = result = problem = None
+        fit = None
         if use_rep is None:
             problem = _fit.prepare(
-                table, n_components, layer=layer, mask_var=mask_var, loss=loss, init=options["init"], alpha_W=alpha_W,
-                alpha_H=alpha_H, l1_ratio=l1_ratio, max_iter=options["max_iter"], tol=tol, normalize=normalize, rng=rng_,
+                table, n_components, layer=layer, mask_var=mask_var, loss=loss, init=init, alpha_W=alpha_W,
+                alpha_H=alpha_H, l1_ratio=l1_ratio, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
+                rng=rng_,
             )  # fmt: skip
-            kind = options["smoothing"] if smooth else "diffuse"
+            kind = smoothing if smooth else "diffuse"
             result, W, H = smooth_factors(
-                problem, graph, "tl.hsnmf", kind, beta=beta, n_steps=n_steps if smooth else 0, weight=laplacian_weight
+                problem, A, "tl.hsnmf", kind, beta=beta, n_steps=n_steps if smooth else 0, weight=laplacian_weight
             )
-            Z = _scale.rescale(W, H, plan.scale)
+            fit = W, H, problem.mask
+            Z = _scale.rescale(W, H, scale)
             params |= problem.params
-            if smooth:
-                params |= smoothing_params(kind, beta, n_steps, laplacian_weight)
         else:
-            Z = _representation(table, use_rep, plan.scale)
+            _check_use_rep(smoothing, layer=layer, loss=loss, init=init, alpha_W=alpha_W, normalize=normalize)
+            kind, result = "diffuse", None
+            Z = _data.get_scaled(table, use_rep, scale)
             if smooth:
-                Z = _smooth.diffuse(graph, Z, beta, n_steps)
-                params |= smoothing_params("diffuse", beta, n_steps, laplacian_weight)
-            params["use_rep"] = use_rep
-        found = _cluster(Z, A, graph, plan, rng_)
+                Z = _smooth.diffuse(_smooth.as_graph(A), Z, beta, n_steps)
+            params |= {"use_rep": use_rep, "preset": preset}
+        if smooth:
+            params |= smoothing_params(kind, beta, n_steps, laplacian_weight)
+        found = _cluster(Z, A, plan, rng_)
         labels = _data.ordered_labels(found.codes)
-        table = table.copy() if copy else table
-        params |= plan.params() | {"rng": _fit.seed_of(rng, random_state)}
         outcome = {"n_domains": len(labels.categories), "resolution": found.resolution}
-        if W is not None and H is not None:
+        if result is not None:
             outcome |= _fit.solver_results(result)
-            added = _fit.write(table, key_added, W, H, problem.mask, labels, params, **outcome)
-        else:
-            keys = _keys.FactorKeys(key_added)
-            table.obs[keys.labels] = labels
-            table.uns[keys.provenance] = _data.provenance(params, **outcome)
-            added = f"added obs[{keys.labels!r}], uns[{keys.provenance!r}]"
+        table = _data.target(table, copy=copy)
+        added = _fit.write(table, key_added, fit, labels, params | plan.params(), **outcome)
         if found.hybrid is not None:
-            keys = _keys.GraphKeys(_keys.HYBRID)
+            keys = _keys.GraphKeys(_keys.hybrid_of(key_added))
             write_hybrid(table, keys, *found.hybrid, plan.graph_params() | {"connectivity_key": graph_key})
-            added += f", obsp[{keys.connectivities!r}]"
+            added += f", obsp[{keys.connectivities!r}], uns[{keys.neighbors!r}]"
         notes += [f"{len(labels.categories)} domains by {plan.clustering}", added]
     return table if copy else None
+
+
+def _check_use_rep(smoothing: str, **options: Any) -> None:
+    """Options of a factorisation have no meaning where there is none."""
+    plain = {"layer": None, "loss": "frobenius", "init": ("auto", "nndsvda"), "alpha_W": 0, "normalize": False}
+    given = [k for k, v in options.items() if not _is_one_of(v, plain[k])]
+    if given or smoothing == "laplacian":
+        names = ", ".join(f"`{k}`" for k in given or ["smoothing='laplacian'"])
+        msg = f"With `use_rep` nothing is factorised, so {names} cannot be used. Leave out one or the other."
+        raise ValueError(msg)
+
+
+def _is_one_of(value: Any, allowed: Any) -> bool:
+    return isinstance(value, str | float | int | None) and value in (
+        allowed if isinstance(allowed, tuple) else (allowed,)
+    )
 
 
 @dataclass(frozen=True)
@@ -251,14 +255,22 @@ class _Plan:
         return out
 
 
-def _plan(table: AnnData, n_domains: int | None, options: dict[str, Any], n_neighbors: int) -> _Plan:
+def _plan(
+    table: AnnData,
+    n_domains: int | None,
+    clustering: str,
+    resolution: float,
+    alpha: float,
+    flavor: str,
+    n_neighbors: int,
+    scale: _scale.Scale,
+) -> _Plan:
     """Check the options of the clustering and choose what ``"auto"`` means."""
-    clustering = options["clustering"]
     _checks.check_choice("clustering", clustering, CLUSTERINGS)
-    _checks.check_choice("flavor", options["flavor"], tuple(_leiden.FLAVORS))
-    _checks.check_choice("scale", options["scale"], ("gram", "norm", None))
-    _checks.check_range("resolution", options["resolution"], 0, open_low=True)
-    _checks.check_range("alpha", options["alpha"], 0, 1)
+    _checks.check_choice("flavor", flavor, tuple(_leiden.FLAVORS))
+    _checks.check_choice("scale", scale, ("gram", "norm", None))
+    _checks.check_range("resolution", resolution, 0, open_low=True)
+    _checks.check_range("alpha", alpha, 0, 1)
     _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
     if n_domains is not None:
         _checks.check_range("n_domains", n_domains, 2, table.n_obs, integer=True)
@@ -270,18 +282,9 @@ def _plan(table: AnnData, n_domains: int | None, options: dict[str, Any], n_neig
     if clustering == "auto":
         clustering = "leiden" if n_domains is None else "potts"
     return _Plan(
-        clustering, n_domains, float(options["resolution"]), float(options["alpha"]), options["flavor"],
-        int(n_neighbors), options["scale"],
+        clustering, n_domains, float(resolution), float(alpha), flavor,
+        int(n_neighbors), scale,
     )  # fmt: skip
-
-
-def _representation(table: AnnData, use_rep: str, scale: _scale.Scale) -> np.ndarray:
-    """A stored representation, rescaled where its loadings are known."""
-    Z = _data.get_representation(table, use_rep)
-    key = use_rep.removeprefix("X_")
-    if scale is not None and _keys.FactorKeys(key).loadings in table.varm:
-        Z = _scale.rescale(Z, _data.get_factors(table, key)[1], scale)
-    return Z
 
 
 @dataclass(frozen=True)
@@ -291,10 +294,10 @@ class _Found:
     hybrid: tuple[sp.csr_matrix, sp.csr_matrix] | None = None
 
 
-def _cluster(Z: np.ndarray, A: sp.csr_matrix, graph: _smooth.Graph, plan: _Plan, rng: np.random.Generator) -> _Found:
+def _cluster(Z: np.ndarray, A: sp.csr_matrix, plan: _Plan, rng: np.random.Generator) -> _Found:
     """Domains of the rows of Z."""
     if plan.clustering == "potts":
-        return _Found(_domains.potts_mixture(Z, plan.n_domains, graph, rng))
+        return _Found(_domains.potts_mixture(Z, plan.n_domains, _smooth.as_graph(A), rng))
     if plan.clustering == "kmeans":
         return _Found(_domains.k_means(Z, plan.n_domains, rng)[0])
     seed = int(rng.integers(2**31 - 1))

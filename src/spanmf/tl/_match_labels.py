@@ -26,7 +26,7 @@ def match_labels(
     table_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    r"""Rename labels after those of another run, so that the two can be compared by name and colour.
+    r"""Rename labels after those of another run, so that the two can be compared by name.
 
     The one-to-one matching with the most observations in common (Hungarian algorithm on the contingency table).
     Labels without a partner get names that the reference does not use.
@@ -85,6 +85,7 @@ def match_labels(
     order = [n for n in ref_names if n in new.values()] + [n for n in new.values() if n not in taken]
     position = {n: c for c, n in enumerate(order)}
     recode = np.array([position[new[i]] for i in range(len(names))] + [-1])
-    table = table.copy() if copy else table
+    table = _data.target(table, copy=copy)
+    table.uns.pop(f"{key_added or cluster_key}_colors", None)  # of the old names
     table.obs[key_added or cluster_key] = pd.Categorical.from_codes(recode[codes], categories=order)
     return table if copy else None

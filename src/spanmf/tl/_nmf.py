@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 
+@_fit.presets(_fit.PAPER_NMF)
 @doc
 def nmf(
     adata: AnnData | SpatialData,
@@ -120,22 +121,19 @@ def nmf(
     >>> adata.obsm["X_nmf"].shape
     (1000, 5)
     """
-    options = _fit.with_preset(preset, _DEFAULTS, _fit.PAPER_NMF, {"init": init, "max_iter": max_iter})
     table = _data.get_table(adata, table_key)
     _checks.check_key_added(key_added)
     with timed("tl.nmf") as notes:
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
-            l1_ratio=l1_ratio, tol=tol, normalize=normalize, rng=_data.default_rng(rng, random_state), **options,
+            l1_ratio=l1_ratio, init=init, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
+            rng=_data.default_rng(rng, random_state),
         )  # fmt: skip
         result = _fit.factorise(problem, "tl.nmf")
         W, H = _fit.unit_loadings(problem, *_fit.by_size(result.W, result.H))
-        params = problem.params | {"preset": preset, "rng": _fit.seed_of(rng, random_state)}
-        table = table.copy() if copy else table
+        params = problem.params | {"rng": _fit.seed_of(rng, random_state)}
+        table = _data.target(table, copy=copy)
         labels = _fit.component_labels(_fit.dominant(W, H), problem.n_components)
-        added = _fit.write(table, key_added, W, H, problem.mask, labels, params, **_fit.solver_results(result))
+        added = _fit.write(table, key_added, (W, H, problem.mask), labels, params, **_fit.solver_results(result))
         notes += [f"{problem.n_components} components, {result.n_iter} passes", added]
     return table if copy else None
-
-
-_DEFAULTS = {"init": "auto", "max_iter": 500}

@@ -111,8 +111,8 @@ def project(
         mask[columns] = True
         full = np.zeros((len(H), table.n_vars), dtype=np.float32)
         full[:, columns] = H[:, loaded]
-        table = table.copy() if copy else table
+        table = _data.target(table, copy=copy)
         labels = _fit.component_labels(_fit.dominant(W, H[:, loaded]), len(H))
         params = {"projected_from": key, "loss": loss, "layer": layer, "normalize": normalize}
-        notes.append(_fit.write(table, key_added or key, W, full[:, mask], mask, labels, params))
+        notes.append(_fit.write(table, key_added or key, (W, full[:, mask], mask), labels, params))
     return table if copy else None

@@ -9,19 +9,20 @@ import numpy as np
 from .. import _checks, _data
 from .._docs import doc
 from .._logging import timed
-from ..core import _smooth, _snmf
+from ..core import _graph, _smooth, _snmf
 from . import _fit
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
     from ..core._solver import Result
 
 PAPER = _fit.PAPER_NMF | {"smoothing": "diffuse"}
-_DEFAULTS = {"init": "auto", "max_iter": 500, "smoothing": "refit"}
 
 
+@_fit.presets(PAPER)
 @doc
 def snmf(
     adata: AnnData | SpatialData,
@@ -123,8 +124,6 @@ def snmf(
     >>> adata.obsm["X_snmf"].shape
     (1000, 5)
     """
-    options = _fit.with_preset(preset, _DEFAULTS, PAPER, {"init": init, "max_iter": max_iter, "smoothing": smoothing})
-    smoothing = options.pop("smoothing")
     table = _data.get_table(adata, table_key)
     _checks.check_key_added(key_added)
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
@@ -133,20 +132,20 @@ def snmf(
     with timed("tl.snmf") as notes:
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
-            l1_ratio=l1_ratio, tol=tol, normalize=normalize, rng=_data.default_rng(rng, random_state), **options,
+            l1_ratio=l1_ratio, init=init, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
+            rng=_data.default_rng(rng, random_state),
         )  # fmt: skip
         result, W, H = smooth_factors(
-            problem, _smooth.as_graph(A), "tl.snmf", smoothing, beta=beta, n_steps=n_steps, weight=laplacian_weight
+            problem, A, "tl.snmf", smoothing, beta=beta, n_steps=n_steps, weight=laplacian_weight
         )
         params = problem.params | {
             **smoothing_params(smoothing, beta, n_steps, laplacian_weight),
             "connectivity_key": graph_key,
-            "preset": preset,
             "rng": _fit.seed_of(rng, random_state),
         }
-        table = table.copy() if copy else table
+        table = _data.target(table, copy=copy)
         labels = _fit.component_labels(_fit.dominant(W, H), problem.n_components)
-        added = _fit.write(table, key_added, W, H, problem.mask, labels, params, **_fit.solver_results(result))
+        added = _fit.write(table, key_added, (W, H, problem.mask), labels, params, **_fit.solver_results(result))
         notes += [f"{problem.n_components} components, {result.n_iter} passes, {smoothing}", added]
     return table if copy else None
 
@@ -175,15 +174,16 @@ def smoothing_params(smoothing: str, beta: float, n_steps: int, weight: float) -
 
 
 def smooth_factors(
-    problem: _fit.Problem, graph: _smooth.Graph, name: str, smoothing: str, *, beta: float, n_steps: int, weight: float
+    problem: _fit.Problem, A: sp.csr_matrix, name: str, smoothing: str, *, beta: float, n_steps: int, weight: float
 ) -> tuple[Result, np.ndarray, np.ndarray]:
     """Factorise and smooth: the run, W and H."""
     if smoothing == "laplacian":
+        graph = _smooth.as_graph(_graph.symmetrised(A))  # L = D − A takes an undirected graph
         result = _fit.factorise(problem, name, graph=graph, graph_weight=_snmf.relative_weight(graph, weight))
         return result, *_fit.by_size(result.W, result.H)
     result = _fit.factorise(problem, name)
     W, H = _fit.by_size(result.W, result.H)
-    W = _smooth.diffuse(graph, W, beta, n_steps)
+    W = _smooth.diffuse(_smooth.as_graph(A), W, beta, n_steps)
     if smoothing == "refit":
         H = _snmf.refit_h(problem.X, W, H, problem.loss, problem.penalty)
     return result, *_fit.unit_loadings(problem, W, H)

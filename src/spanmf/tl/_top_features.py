@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @doc
 def top_features(
-    adata: AnnData | SpatialData, key: str = "nmf", n_features: int = 10, *, table_key: str | None = None
+    adata: AnnData | SpatialData, key: str = "hsnmf", n_features: int = 10, *, table_key: str | None = None
 ) -> pd.DataFrame:
     r"""List the features with the largest loadings in each component.
 
