@@ -111,11 +111,14 @@ def graph_peer(peers: list, n: int) -> dict:
 
 
 def graph_ours(peers: list, n: int) -> dict:
-    from spanmf.core import _graph
+    import anndata as ad
 
-    xy, codes = points(n), np.zeros(n, dtype=np.int32)
-    _graph.radius_graph(xy[:2000], codes[:2000], 20.0, 80.0)
-    (A, _), spent = timed(lambda: _graph.radius_graph(xy, codes, 20.0, 80.0))
+    import spanmf as sn
+
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"spatial": points(n)})
+    sn.gr.contact_neighbors(adata[:2000].copy(), 20.0, 80.0)
+    _, spent = timed(lambda: sn.gr.contact_neighbors(adata, 20.0, 80.0))
+    A = adata.obsp["contact_connectivities"]
     assert A.nnz == peers[0]["nnz"], "not the same pairs"
     stored = (A.data.nbytes + A.indices.nbytes + A.indptr.nbytes) / 2**30
     return spent | {

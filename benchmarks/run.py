@@ -29,7 +29,7 @@ QUICK = [
 ]
 FULL = [
     *(("nmf", 100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
-    *(("nmf", 500_000, "hard", seed) for seed in range(5)),
+    *(("nmf", 500_000, "hard", seed) for seed in range(3)),
     ("graph", 100_000),
     ("graph", 1_000_000),
     ("smoothing", 100_000),
