@@ -186,9 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the values are raw counts: normalise each cell to the median total and take log1p "
         "(kept as layer 'lognorm'; X stays as it was)",
     )  # fmt: skip
-    group.add_argument(
-        "--preset", choices=("paper",), help="the published form, wherever an option is left at its default"
-    )
+    group.add_argument("--preset", choices=("paper",), help="the published form, wherever no other option is given")
     group.add_argument(
         "--reference-key",
         metavar="NAME",

@@ -11,7 +11,7 @@ from numba import njit, prange
 from scipy.spatial import cKDTree
 from sklearn.preprocessing import normalize
 
-from ._ops import threads_for
+from ._ops import cached, threads_for
 
 Array = np.ndarray
 SAMPLE = 2_000  # observations from which densities are estimated
@@ -228,3 +228,8 @@ def upper_edges(A: sp.csr_matrix) -> tuple[Array, Array, Array]:
 def degrees(A: Any) -> Array:
     """Count the neighbours of every observation."""
     return np.diff(A.indptr)
+
+
+def is_compiled() -> bool:
+    """Whether the kernels are compiled in this process or cached on disk by an earlier one."""
+    return cached(_fill)

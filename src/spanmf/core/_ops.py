@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numba import get_num_threads, njit, prange, set_num_threads
 
-from ._simd import FAST, dots, gather, make_lanes, padded, scatter
+from ._simd import FAST, LANE, dots, gather, make_lanes, padded, scatter
 
 ROWS = 64  # rows whose factors are updated together, one lane a row
 FLUSH = 2048  # rows after which float32 sums are added to the float64 statistics
@@ -361,8 +361,16 @@ def _sum_x_log(x, y, mantissa):
     return total
 
 
-def is_compiled(loss: str) -> bool:
-    """Whether the kernel of a loss is compiled in this process or cached on disk by an earlier one."""
+def is_compiled(loss: str, k: int) -> bool:
+    """Whether a factorisation of this loss and rank runs at once: compiled here, or (up to rank 16) cached on disk."""
     kernel = _kl_blocks if loss == "kl" else _hals_blocks
-    cache = Path(kernel.stats.cache_path or "")
-    return bool(kernel.signatures) or any(cache.glob(f"_ops.{kernel.py_func.__name__}-*.nbi"))
+    width = padded(k)
+    if any(len(signature[-1]) == width for signature in kernel.signatures):
+        return True
+    return width == LANE and cached(kernel)
+
+
+def cached(kernel: Any) -> bool:
+    """Whether numba has compiled a kernel in this process or keeps it on disk."""
+    folder = Path(kernel.stats.cache_path or "")
+    return bool(kernel.signatures) or any(folder.glob(f"*.{kernel.py_func.__name__}-*.nbi"))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _checks, _data, _keys
 from .._docs import doc
-from .._logging import logger, timed
+from .._logging import logger, status, timed
 from ..core import _graph
 
 if TYPE_CHECKING:
@@ -120,10 +120,11 @@ def contact_neighbors(
     contact, context, source, space = _radii(coords, codes, contact_radius, context_radius, preset)
     _forecast(coords, codes, max(contact, context), space)
     with timed("gr.contact_neighbors") as notes:
-        A, D = _graph.radius_graph(
-            coords, codes, contact, context,
-            contact_weight=contact_weight, context_weight=context_weight, combine=combine,
-        )  # fmt: skip
+        with status("spanmf: compiling kernels (once on this machine)", show=not _graph.is_compiled()):
+            A, D = _graph.radius_graph(
+                coords, codes, contact, context,
+                contact_weight=contact_weight, context_weight=context_weight, combine=combine,
+            )  # fmt: skip
         if A.nnz == 0:
             _checks.fail_isolated(contact, context, space.nearest)
         _warn_suspect(table, A, D, contact, library_key, space)

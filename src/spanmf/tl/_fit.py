@@ -187,7 +187,7 @@ def factorise(
 
 def compile_once(loss: str, n_components: int) -> None:
     """Name the pause of the first call on a machine: numba compiles the kernels and caches them on disk."""
-    with status("spanmf: compiling kernels (once on this machine)", show=not _ops.is_compiled(loss)):
+    with status("spanmf: compiling kernels (once on this machine)", show=not _ops.is_compiled(loss, n_components)):
         _solver.warm_up(loss, n_components)
 
 

@@ -121,7 +121,7 @@ def hsnmf(
     {normalize}
     preset
         ``"paper"``: NNDSVDa, at most 500 iterations, ``smoothing="diffuse"``, ``scale=None``, Leiden by leidenalg with
-        ``alpha=0.5`` and ``resolution=0.4``, where those are left at their defaults.
+        ``alpha=0.5`` and ``resolution=0.4``, where no other ones are given.
     {rng}
     key_added
         Base name of the slots.

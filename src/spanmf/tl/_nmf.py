@@ -68,7 +68,7 @@ def nmf(
     {stopping}
     {normalize}
     preset
-        ``"paper"``: NNDSVDa and at most 500 iterations, where those are left at their defaults.
+        ``"paper"``: NNDSVDa and at most 500 iterations, where no other ones are given.
     {rng}
     key_added
         Base name of the slots.

@@ -80,8 +80,8 @@ def snmf(
     {stopping}
     {normalize}
     preset
-        ``"paper"``: NNDSVDa, at most 500 iterations and ``smoothing="diffuse"``, where those are left at their
-        defaults (β = 0.6 and two steps are the published ones already).
+        ``"paper"``: NNDSVDa, at most 500 iterations and ``smoothing="diffuse"``, where no other ones are given
+        (β = 0.6 and two steps are the published ones already).
     {rng}
     key_added
         Base name of the slots.
