@@ -15,6 +15,7 @@ from ._ops import cached, threads_for
 
 Array = np.ndarray
 SAMPLE = 2_000  # observations from which densities are estimated
+NEAREST = 34  # neighbours of each that are looked at
 CELLS_CONTACT_DEGREE = 5.0  # mean number of neighbours within the contact radius of cells
 CONTEXT_FACTOR = 4.0  # context radius over contact radius
 FIRST_RING = 1.3  # first ring of a lattice, in units of its pitch: beyond 1, short of √2 and √3
@@ -24,37 +25,46 @@ COMBINE = ("max", "sum", "mean")
 
 @dataclass(frozen=True)
 class Spacing:
-    """How densely observations lie: median distance to the nearest other place, radii that fit it."""
+    """How densely observations lie: median distance to the nearest other place, and radii that fit it."""
 
     nearest: float
     is_lattice: bool
+    five: float  # radius with five neighbours on average
     contact_radius: float
     context_radius: float
 
 
 def spacing(coords: Array, codes: Array, rng: np.random.Generator) -> Spacing:
     """Estimate the spacing from a sample of each library, leaving coincident points aside."""
-    nearest, pooled, n_sampled = [], [], 0
+    nearest, pooled, n_sampled = [np.zeros(0)], [np.zeros(0)], 0
     for library in np.unique(codes):
         points = coords[codes == library]
-        unique = np.unique(points, axis=0)
-        if len(unique) < 2:
-            continue
         share = max(2, round(SAMPLE * len(points) / len(coords)))
         sample = points if len(points) <= share else points[rng.choice(len(points), share, replace=False)]
-        k = min(len(unique), 33)
-        distances = cKDTree(unique).query(sample, k=k)[0]
-        nearest.append(distances[:, 1])
-        pooled.append(distances[:, 1:].ravel())
+        tree = cKDTree(points, balanced_tree=False, compact_nodes=False)  # cheap to build; few points are asked for
+        distances = tree.query(sample, k=min(len(points), NEAREST))[0]
+        if (distances[:, -1] == 0).any():  # too many at one place
+            places = np.unique(points, axis=0)
+            distances = cKDTree(places).query(sample, k=min(len(places), NEAREST))[0]
+        if distances.ndim < 2 or not (distances > 0).any():
+            continue
+        distances[distances == 0] = np.inf
+        nearest.append(distances.min(1))
+        pooled.append(distances[np.isfinite(distances)])
         n_sampled += len(sample)
-    if not nearest:
-        return Spacing(0.0, False, 0.0, 0.0)
     first, ranked = np.concatenate(nearest), np.sort(np.concatenate(pooled))
+    if len(ranked) == 0:
+        return Spacing(0.0, False, 0.0, 0.0, 0.0)
     low, middle = np.quantile(first, (0.05, 0.5))  # the upper half is left out: a lattice may have holes
+    five = float(ranked[min(int(CELLS_CONTACT_DEGREE * n_sampled), len(ranked) - 1)])
     if middle - low < LATTICE_SPREAD * middle:
-        return Spacing(float(middle), True, float(FIRST_RING * middle), 0.0)
-    contact = float(ranked[min(int(CELLS_CONTACT_DEGREE * n_sampled), len(ranked) - 1)])
-    return Spacing(float(middle), False, contact, CONTEXT_FACTOR * contact)
+        return Spacing(float(middle), True, five, float(FIRST_RING * middle), 0.0)
+    return Spacing(float(middle), False, five, five, CONTEXT_FACTOR * five)
+
+
+def degree_at(radius: float, space: Spacing, n_axes: int) -> float:
+    """Mean number of neighbours within a radius in the middle of a wide tissue of this spacing."""
+    return CELLS_CONTACT_DEGREE * (radius / space.five) ** n_axes if space.five > 0 else 0.0
 
 
 def expected_degree(coords: Array, codes: Array, radius: float, rng: np.random.Generator) -> float:
@@ -185,9 +195,9 @@ def _fill(points, order, starts, runs, r2, contact2, near, far, longest, indptr,
                     m += (d2 <= r2) & (j != i)
             first = indptr[order[i]]
             for e in range(m):
-                rank = 0  # sorting by counting is a plain vector loop, and rows are short
+                rank = np.int32(0)  # sorting by counting is a plain vector loop, and rows are short
                 for f in range(m):
-                    rank += found[f] < found[e]
+                    rank += np.int32(found[f] < found[e])
                 indices[first + rank] = found[e]
                 lengths[first + rank] = np.sqrt(squares[e])
                 data[first + rank] = near if squares[e] <= contact2 else far

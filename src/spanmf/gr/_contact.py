@@ -187,6 +187,8 @@ def _radii(
 
 def _forecast(coords: np.ndarray, codes: np.ndarray, radius: float, space: _graph.Spacing) -> None:
     """Refuse a radius that would make far too many neighbours, before the graph is built."""
+    if _graph.degree_at(radius, space, coords.shape[1]) < _checks.MAX_MEAN_DEGREE / 2:
+        return
     degree = _graph.expected_degree(coords, codes, radius, np.random.default_rng(0))
     if degree > _checks.MAX_MEAN_DEGREE:
         _checks.fail_too_dense(radius, degree, len(coords), space.nearest)
