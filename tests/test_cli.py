@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import anndata as ad
@@ -639,6 +640,15 @@ def test_a_run_leaves_the_process_as_it_was(source, tmp_path):
     assert state() == before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C counts, also where the tests run in the background, whose processes ignore it from birth."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_one_ctrl_c_is_enough():
     """A second one, right after, does not break the tidying up; the handlers are put back."""
     before = signal.getsignal(signal.SIGINT)
@@ -672,6 +682,7 @@ def test_signals_in_another_thread():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals to another process are POSIX's")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("which", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_process_that_is_stopped_leaves_nothing(tmp_path, which, status):
     process = subprocess.Popen(

@@ -381,11 +381,14 @@ def chunk_files(path, name: str) -> list:
     [("X/data", "cut"), ("X/indices", "cut"), ("X/indptr", "cut"), ("X/indices", "lost"), ("X/indptr", "lost")],
 )
 def test_damaged_zarr(tissue, tmp_path, array, damage):
-    """zarr reads a chunk that is not there as zeros (lost values cannot be told from stored zeros)."""
+    """zarr reads a chunk that is not there as zeros (lost values cannot be told from stored zeros).
+
+    Nothing of a cut chunk is left: its decompressor may read past the end of a longer piece and find the rest in memory.
+    """
     path = tmp_path / "cut.zarr"
     tissue.write_zarr(path)
     file = chunk_files(path, array)[0]
-    cut(file) if damage == "cut" else file.unlink()
+    cut(file, 0) if damage == "cut" else file.unlink()
     with pytest.raises(OSError, match=r"cut.zarr' could not be read as an AnnData in Zarr"):
         sn.io.read(path)
 
