@@ -696,7 +696,7 @@ def test_views_and_single_cells_are_drawn(adata, name):
 @pytest.mark.parametrize(
     ("name", "arguments", "error", "match"),
     [
-        ("factors", {"key": "snmf"}, KeyError, "X_nmf.*Make factors first"),
+        ("factors", {"key": "snmf"}, KeyError, "X_nmf.*Make it first"),
         ("loadings", {"key": "snmf"}, KeyError, r"sn\.tl\.snmf"),
         ("domains", {"key": "cluster"}, KeyError, "'label'"),
         ("graph", {"cluster_key": "cluster"}, KeyError, "'label'"),

@@ -362,3 +362,27 @@ def test_copy_of_a_backed_table_is_in_memory(tissue: ad.AnnData, tmp_path: objec
     assert not out.isbacked
     assert "X_nmf" not in backed.obsm
     backed.file.close()
+
+
+def test_many_components_and_domains() -> None:
+    """Numba takes tuples of at most 100 into a parallel loop."""
+    wide = small_tissue(300, n_genes=130)
+    sn.gr.contact_neighbors(wide, 20, 80)
+    sn.tl.hsnmf(wide, 120, n_domains=110, tol=0.01)
+    assert wide.obsm["X_hsnmf"].shape == (300, 120)
+
+
+def test_cell_types_without_space_need_no_graph() -> None:
+    adata = small_tissue(300)
+    sn.tl.hsnmf(adata, 4, smooth=False, alpha=0)
+    sn.tl.hsnmf(adata, 4, smooth=False, n_domains=4, clustering="kmeans", key_added="k")
+    assert adata.obs["k"].nunique() == 4
+    with pytest.raises(KeyError, match="spatial graph"):
+        sn.tl.hsnmf(adata, 4, smooth=False)
+
+
+def test_umap_on_the_hybrid_graph_adds_nothing_else(tissue: ad.AnnData) -> None:
+    sn.tl.hsnmf(tissue, 4)
+    before = set(tissue.obsm)
+    sc.tl.umap(tissue, neighbors_key="hybrid_neighbors")
+    assert set(tissue.obsm) - before == {"X_umap"}

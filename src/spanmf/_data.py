@@ -92,7 +92,7 @@ def get_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
 
 def get_coordinates(adata: AnnData, spatial_key: str = _keys.SPATIAL) -> np.ndarray:
     """Coordinates as float64 (n × 2 or n × 3)."""
-    hint = "Put the coordinates of the cells there, one row a cell: `adata.obsm['spatial'] = adata.obs[['x', 'y']].to_numpy()`."
+    hint = "Put the coordinates of the cells there, one row a cell: `adata.obsm['spatial'] = adata.obs[['x', 'y']].to_numpy()`, or name another key with `spatial_key=`."
     _checks.check_key(adata.obsm, spatial_key, "obsm", hint)
     return _checks.check_coordinates(adata.obsm[spatial_key], spatial_key, adata.n_obs)
 
@@ -111,7 +111,8 @@ def get_libraries(adata: AnnData, library_key: str | None) -> tuple[np.ndarray, 
 
 def get_labels(adata: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]:
     """Codes (−1 where missing) and names of a categorical column, in the order of its categories."""
-    _checks.check_key(adata.obs, cluster_key, "obs")
+    hint = "Run `sn.tl.hsnmf(adata)` first." if cluster_key == "hsnmf" else ""
+    _checks.check_key(adata.obs, cluster_key, "obs", hint)
     column = adata.obs[cluster_key]
     if not isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("category")  # in the order of the values: 2 before 10
@@ -158,11 +159,18 @@ def as_graph(A: Any) -> sp.csr_matrix:
     return sp.csr_matrix(A)
 
 
-def get_representation(adata: AnnData, use_rep: str) -> np.ndarray:
-    """A dense float32 representation from ``obsm`` (given with or without ``X_``)."""
+def representation_key(adata: AnnData, use_rep: str) -> str:
+    """Full ``obsm`` key of a representation (given with or without ``X_``)."""
     key = use_rep if use_rep in adata.obsm else f"X_{use_rep}"
     if key not in adata.obsm:
-        _checks.check_key(adata.obsm, use_rep, "obsm", "Make factors first, e.g. `sn.tl.snmf(adata)`.")
+        hint = "Make it first, e.g. by `sn.tl.snmf(adata)` or `sc.pp.pca(adata)`."
+        _checks.check_key(adata.obsm, use_rep, "obsm", hint)
+    return key
+
+
+def get_representation(adata: AnnData, use_rep: str) -> np.ndarray:
+    """A dense float32 representation from ``obsm`` (given with or without ``X_``)."""
+    key = representation_key(adata, use_rep)
     rep = _checks.check_representation(adata.obsm[key], f"`adata.obsm[{key!r}]`")
     return np.ascontiguousarray(rep, dtype=np.float32)
 

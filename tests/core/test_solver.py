@@ -53,7 +53,7 @@ def _divergence(X: sp.csr_matrix, W: np.ndarray, H: np.ndarray) -> float:
     return float((logs - x + fit).sum())
 
 
-@pytest.mark.parametrize("k", [1, 3, 16, 19])
+@pytest.mark.parametrize("k", [1, 3, 16, 19, 112])
 @pytest.mark.parametrize("with_anchor", [False, True])
 def test_hals_pass_equals_slow_coordinate_descent(X: sp.csr_matrix, k: int, with_anchor: bool) -> None:
     W, H = _start(k)

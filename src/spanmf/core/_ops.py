@@ -198,7 +198,7 @@ def _hals_rows(B, V, step, G, q, sweeps, k):
 def _hals_blocks(
     indptr, indices, data, Ht, G, W, out, anchor, anchor_weight, l1, sweeps, k, xtw, wtw, w_sum, lanes
 ):  # fmt: skip
-    n, p, width, nb = W.shape[0], Ht.shape[0], len(lanes), wtw.shape[0]
+    n, p, width, nb = W.shape[0], Ht.shape[0], len(lanes) * LANE, wtw.shape[0]
     has_anchor, wants_xtw = anchor.shape[0] > 0, xtw.shape[1] > 0
     for b in prange(nb):
         first, last = n * b // nb, n * (b + 1) // nb
@@ -296,7 +296,7 @@ def kl_pass(
 
 @njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
 def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, xtw, w_sum, log_term, lanes):
-    n, p, width, nb = W.shape[0], Ht.shape[0], len(lanes), w_sum.shape[0]
+    n, p, width, nb = W.shape[0], Ht.shape[0], len(lanes) * LANE, w_sum.shape[0]
     wants_xtw = xtw.shape[1] > 0
     for b in prange(nb):
         first, last = n * b // nb, n * (b + 1) // nb
@@ -363,9 +363,9 @@ def _sum_x_log(x, y, mantissa):
 
 def is_compiled(loss: str, k: int) -> bool:
     """Whether a factorisation of this loss and rank runs at once: compiled here, or (up to rank 16) cached on disk."""
-    kernel = _kl_blocks if loss == "kl" else _hals_blocks
+    kernel: Any = _kl_blocks if loss == "kl" else _hals_blocks
     width = padded(k)
-    if any(len(signature[-1]) == width for signature in kernel.signatures):
+    if any(signature[-1].count * LANE == width for signature in kernel.signatures):
         return True
     return width == LANE and cached(kernel)
 

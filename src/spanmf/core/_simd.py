@@ -1,8 +1,8 @@
 """Three vector primitives for numba on short rows of a table, named by the entries of a sparse row.
 
 Written as plain loops, LLVM compiles both to scalar code (the target might alias the source), which is six times
-slower; here one row of ``width`` floats is one vector value. ``lanes`` is a tuple of ``width`` float32: its length is
-known at compile time, its values are not used.
+slower; here one row of ``width`` floats is one vector value. ``lanes`` is a tuple of ``width / LANE`` float32: its length is
+known at compile time, its values are not used (numba takes at most 100 of them into a parallel loop).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LANE = 16  # rows are padded to multiples of this many float32
 
 
 def make_lanes(width: int) -> tuple[np.float32, ...]:
-    """Give the compile-time marker of a row width."""
-    return (np.float32(0),) * width
+    """Give the compile-time marker of a row width: one value for every LANE columns."""
+    return (np.float32(0),) * (width // LANE)
 
 
 def padded(k: int) -> int:
@@ -34,7 +34,7 @@ def _row_loop(context: Any, builder: Any, signature: Any, args: Any, body: Any) 
     """Run ``body(pointer to data[j], pointer to table[indices[j]])`` for j in start … stop."""
     arrays = [context.make_array(t)(context, builder, v) for t, v in zip(signature.args[:4], args[:4], strict=True)]
     _, data, indices, table = arrays
-    start, stop, width = args[4], args[5], len(signature.args[6])
+    start, stop, width = args[4], args[5], len(signature.args[6]) * LANE
     vector = ir.VectorType(ir.FloatType(), width)
     i64 = ir.IntType(64)
     with cgutils.for_range_slice(builder, start, stop, ir.Constant(start.type, 1)) as (j, _):
@@ -59,7 +59,7 @@ def gather(typingctx: Any, row: Any, data: Any, indices: Any, table: Any, start:
     """``row[:] = Σ_j data[j] · table[indices[j], :]`` for j in start … stop (all float32, int32 indices)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.FloatType(), len(signature.args[6]))
+        vector = ir.VectorType(ir.FloatType(), len(signature.args[6]) * LANE)
         total = cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
 
         def add(x: Any, pointer: Any) -> None:
@@ -79,7 +79,7 @@ def scatter(typingctx: Any, row: Any, data: Any, indices: Any, table: Any, start
     """``table[indices[j], :] += data[j] · row[:]`` for j in start … stop (all float32, int32 indices)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.FloatType(), len(signature.args[6]))
+        vector = ir.VectorType(ir.FloatType(), len(signature.args[6]) * LANE)
         source = context.make_array(signature.args[0])(context, builder, args[0]).data
         values = builder.load(builder.bitcast(source, vector.as_pointer()), align=4)
 
@@ -99,7 +99,7 @@ def dots(typingctx: Any, row: Any, data: Any, indices: Any, table: Any, start: A
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         f32 = ir.FloatType()
-        vector = ir.VectorType(f32, len(signature.args[6]))
+        vector = ir.VectorType(f32, len(signature.args[6]) * LANE)
         source = context.make_array(signature.args[0])(context, builder, args[0]).data
         values = builder.load(builder.bitcast(source, vector.as_pointer()), align=4)
         name = f"llvm.vector.reduce.fadd.v{vector.count}f32"

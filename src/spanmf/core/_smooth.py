@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 
 from . import _ops
-from ._simd import FAST, gather, make_lanes
+from ._simd import FAST, LANE, gather, make_lanes
 
 Array = np.ndarray
 ROWS_A_TASK = 4096
@@ -63,7 +63,7 @@ def diffuse(graph: Graph, W: Array, beta: float = 0.6, n_steps: int = 2) -> Arra
 @njit(cache=True, parallel=True, fastmath=set(FAST))
 def _step(indptr, indices, data, W, out, own, share, lanes):
     """``out = (1 − β) W + β (D + I)⁻¹ (A + I) W``, with ``own`` = 1 − β and ``share`` = β / (d + 1)."""
-    n, width = out.shape[0], len(lanes)
+    n, width = out.shape[0], len(lanes) * LANE
     for task in prange((n + ROWS_A_TASK - 1) // ROWS_A_TASK):
         row = np.zeros(width, np.float32)
         for i in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, n)):

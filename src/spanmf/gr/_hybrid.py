@@ -118,7 +118,12 @@ def hybrid_neighbors(
     with timed("gr.hybrid_neighbors") as notes:
         if feature_key is None:
             F, D = feature_graph(_data.get_scaled(table, use_rep, scale), n_neighbors, rng_)
-            made = {"use_rep": use_rep, "scale": scale, "n_neighbors": int(n_neighbors), "method": "umap"}
+            made = {
+                "use_rep": _data.representation_key(table, use_rep),
+                "scale": scale,
+                "n_neighbors": int(n_neighbors),
+                "method": "umap",
+            }
             made["rng"] = rng if isinstance(rng, int) else None
         else:
             F, found = _data.get_graph(table, feature_key, FEATURE_HINT)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import scipy.sparse as sp
 
 from .. import _checks, _data, _keys
 from .._docs import doc
@@ -20,7 +21,6 @@ from ._snmf import check_smoothing, smooth_factors, smoothing_params
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
@@ -102,7 +102,8 @@ def hsnmf(
     flavor
         Library that runs Leiden. ``"networkit"`` is the fastest; ``"igraph"`` and ``"leidenalg"`` are scanpy's.
     smooth
-        ``False`` leaves W as it is: for cell types rather than domains.
+        ``False`` leaves W as it is: for cell types rather than domains (with ``alpha=0``, space plays no part at all and
+        no graph is needed).
     {smoothing}
     scale
         Scale of Z (see above); ``None`` uses W as it is.
@@ -121,7 +122,8 @@ def hsnmf(
     {normalize}
     preset
         ``"paper"``: NNDSVDa, at most 500 iterations, ``smoothing="diffuse"``, ``scale=None``, Leiden by leidenalg with
-        ``alpha=0.5`` and ``resolution=0.4``, where no other ones are given.
+        ``alpha=0.5`` and ``resolution=0.4``, where no other ones are given. The graph has a preset of its own:
+        ``sn.gr.contact_neighbors(adata, preset="paper")``.
     {rng}
     key_added
         Base name of the slots.
@@ -149,8 +151,9 @@ def hsnmf(
     KeyError
         If there is no spatial graph, or a layer, representation or column is missing.
     ValueError
-        If values are negative, NaN, infinite or all zero, or a parameter is out of range or of no meaning beside
-        another.
+        If values are negative, NaN, infinite or all zero; if a parameter is out of range; if ``"laplacian"`` is combined
+        with the KL loss or penalties, or ``use_rep`` with what belongs to a factorisation; if ``"potts"`` or ``"kmeans"``
+        lacks ``n_domains``.
 
     References
     ----------
@@ -172,8 +175,7 @@ def hsnmf(
     _checks.check_flag("smooth", smooth)
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
     plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, scale)
-    A, graph_key = _data.get_graph(table, connectivity_key)
-    _checks.check_edges(A, graph_key)
+    A, graph_key = _graph_in_use(table, connectivity_key, needed=smooth or plan.needs_graph)
     rng_ = _data.default_rng(rng, random_state)
     params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "rng": _fit.seed_of(rng, random_state)}
     with timed("tl.hsnmf") as notes:
@@ -188,13 +190,13 @@ def hsnmf(
             result, W, H = smooth_factors(
                 problem, A, "tl.hsnmf", kind, beta=beta, n_steps=n_steps if smooth else 0, weight=laplacian_weight
             )
-            fit = W, H, problem.mask
+            fit, rep = (W, H, problem.mask), _keys.FactorKeys(key_added).factors
             Z = _scale.rescale(W, H, scale)
             params |= problem.params
         else:
             _check_use_rep(smoothing, layer=layer, loss=loss, init=init, alpha_W=alpha_W, normalize=normalize)
             kind, result = "diffuse", None
-            Z = _data.get_scaled(table, use_rep, scale)
+            Z, rep = _data.get_scaled(table, use_rep, scale), _data.representation_key(table, use_rep)
             if smooth:
                 Z = _smooth.diffuse(_smooth.as_graph(A), Z, beta, n_steps)
             params |= {"use_rep": use_rep, "preset": preset}
@@ -209,10 +211,21 @@ def hsnmf(
         added = _fit.write(table, key_added, fit, labels, params | plan.params(), **outcome)
         if found.hybrid is not None:
             keys = _keys.GraphKeys(_keys.hybrid_of(key_added))
-            write_hybrid(table, keys, *found.hybrid, plan.graph_params() | {"connectivity_key": graph_key})
+            write_hybrid(
+                table, keys, *found.hybrid, plan.graph_params() | {"connectivity_key": graph_key, "use_rep": rep}
+            )
             added += f", obsp[{keys.connectivities!r}], uns[{keys.neighbors!r}]"
         notes += [f"{len(labels.categories)} domains by {plan.clustering}", added]
     return table if copy else None
+
+
+def _graph_in_use(table: AnnData, connectivity_key: str | None, *, needed: bool) -> tuple[sp.csr_matrix, str | None]:
+    """Give the spatial graph, or an empty one where space plays no part."""
+    if not needed:
+        return sp.csr_matrix((table.n_obs, table.n_obs), dtype=np.float32), None
+    A, key = _data.get_graph(table, connectivity_key)
+    _checks.check_edges(A, key)
+    return A, key
 
 
 def _check_use_rep(smoothing: str, **options: Any) -> None:
@@ -242,6 +255,10 @@ class _Plan:
     flavor: str
     n_neighbors: int
     scale: _scale.Scale
+
+    @property
+    def needs_graph(self) -> bool:
+        return self.clustering == "potts" or (self.clustering == "leiden" and self.alpha > 0)
 
     def graph_params(self) -> dict[str, Any]:
         return {"alpha": self.alpha, "n_neighbors": self.n_neighbors, "scale": self.scale, "method": "umap"}
