@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,7 +20,8 @@ python benchmarks/run.py --docs   # writes this page
 
 Machine: {cores} cores, {memory:.0f} GiB, {cpu}; Python {python}; {versions}. Tissues and matrices are generated
 (`spanmf.datasets`), so anybody can run this. Other work ran on the machine at times, which makes single times uncertain
-by some ten per cent and more; ratios of CPU time suffer less than those of wall time.
+by some ten per cent and more; ratios of CPU time suffer less than those of wall time. The first touch of new memory is slow on
+this virtual machine (about 1.5 s a GiB), which weighs on the graph of a million cells.
 """
 TITLES = {
     "nmf": "Factorisation, rank 10, to the peer's final objective",
@@ -54,12 +56,12 @@ def _table(runs: dict[tuple, list[dict]]) -> list[str]:
         if ours is None:
             continue
         size = " ".join(f"{s:,}" if isinstance(s, int) and s > 99 else str(s) for s in sizes)
-        note = ours["notes"].split("×, ")[-1].replace("× (CPU), ", "")
+        note = re.sub(r"^[\d.]+×( \(CPU\))?(, )?", "", ours["notes"])
         if peer is None:
             out.append(f"| {size} | – | – | {_seconds(ours)} | – | {note} |")
             continue
         if "objective" not in peer and peer["notes"]:
-            note = f"{note}; peer: {peer['notes']}"
+            note = "; ".join(filter(None, [note, f"peer: {peer['notes']}"]))
         ratio = f"{peer['wall_s'] / ours['wall_s']:.1f} ({peer['cpu_s'] / ours['cpu_s']:.1f})"
         out.append(f"| {size} | {peer['who']} | {_seconds(peer)} | {_seconds(ours)} | {ratio} | {note} |")
     return out
