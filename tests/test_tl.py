@@ -319,6 +319,10 @@ def test_domains_on_a_representation_leave_no_factors_of_another_run(tissue: ad.
     sn.tl.hsnmf(tissue, use_rep="X_pca", n_domains=4)
     assert "X_hsnmf" not in tissue.obsm
     assert "hsnmf_loadings" not in tissue.varm
+    sn.tl.hsnmf(tissue, 4)
+    W = tissue.obsm["X_hsnmf"].copy()
+    sn.tl.hsnmf(tissue, use_rep="X_hsnmf", smooth=False, n_domains=4)  # its own factors, which stay
+    np.testing.assert_array_equal(tissue.obsm["X_hsnmf"], W)
     for options in ({"layer": "counts"}, {"normalize": True}, {"loss": "kl"}, {"smoothing": "laplacian"}):
         with pytest.raises(ValueError, match="use_rep"):
             sn.tl.hsnmf(tissue, use_rep="X_pca", **options)

@@ -224,21 +224,22 @@ def write(
     params: dict[str, Any],
     **results: Any,
 ) -> str:
-    """Write W, H (on a mask of variables), labels and provenance, and name the slots.
-
-    Without factors, those of an earlier run under the same key are removed: they do not belong to the labels.
-    """
+    """Write W, H (on a mask of variables), labels and provenance, and name the slots."""
     keys = _keys.FactorKeys(key)
     record = _data.provenance(params, **results)  # before anything is written
     if fit is not None:
         _data.write_factors(table, key, *fit)
-    else:
-        table.obsm.pop(keys.factors, None)
-        table.varm.pop(keys.loadings, None)
     table.obs[keys.labels] = labels
     table.uns[keys.provenance] = record
     added = f"obsm[{keys.factors!r}], varm[{keys.loadings!r}], " if fit is not None else ""
     return f"added {added}obs[{keys.labels!r}], uns[{keys.provenance!r}]"
+
+
+def remove_factors(table: AnnData, key: str) -> None:
+    """Take away the factors of an earlier run, which do not belong to the labels that are to be written."""
+    keys = _keys.FactorKeys(key)
+    table.obsm.pop(keys.factors, None)
+    table.varm.pop(keys.loadings, None)
 
 
 def solver_results(result: _solver.Result) -> dict[str, Any]:

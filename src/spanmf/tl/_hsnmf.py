@@ -208,6 +208,8 @@ def hsnmf(
         if result is not None:
             outcome |= _fit.solver_results(result)
         table = _data.target(table, copy=copy)
+        if fit is None and rep != _keys.FactorKeys(key_added).factors:
+            _fit.remove_factors(table, key_added)
         added = _fit.write(table, key_added, fit, labels, params | plan.params(), **outcome)
         if found.hybrid is not None:
             keys = _keys.GraphKeys(_keys.hybrid_of(key_added))
