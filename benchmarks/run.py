@@ -85,7 +85,7 @@ def measure(task: tuple, threads: int) -> list[dict]:
         command = [sys.executable, str(HERE / "foundation.py"), task[0], who, *map(str, task[1:])]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, input=json.dumps(rows))
         if done.returncode:
-            print(done.stderr[-2000:])
+            print(f"   {who}: exit {done.returncode} (-9: killed, for memory most likely)\n{done.stderr[-2000:]}")
             continue
         rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
     return rows
