@@ -15,15 +15,26 @@ import time
 import traceback
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from ._options import (
+    GRAPH,
+    MODEL,
+    READ,
+    SHARED,
+    UsageError,
+    check_output,
+    given,
+    number,
+    seed,
+    whole,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 OUTPUTS = {  # what a run leaves, in the order in which to look at it
     "domains.png": "where the domains lie: look here first",
@@ -39,89 +50,9 @@ OUTPUTS = {  # what a run leaves, in the order in which to look at it
 
 
 PATIENCE = 2.0  # seconds after Ctrl-C in which another one is not heard
-METAVARS = {"str": "NAME", "integer": "N", "number": "X"}
-
-
-class UsageError(Exception):
-    """The command cannot be carried out as it was given."""
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Option:
-    """A parameter of a function of the package. What is not given is not passed on."""
-
-    flag: str
-    default: Any  # of the function; text where it comes from the data
-    help: str
-    kind: Callable[[str], Any] = str
-    choices: tuple[str, ...] | None = None
-    parameter: str = ""  # where it has another name than the flag
-
-    @property
-    def name(self) -> str:
-        """Name of the function's parameter."""
-        return self.parameter or self.flag.lstrip("-").replace("-", "_")
-
-    def add(self, group: Any) -> None:
-        """Tell the parser."""
-        choices = "{" + ",".join(self.choices) + "}" if self.choices else None
-        group.add_argument(
-            self.flag, dest=self.name, type=self.kind, choices=self.choices, default=argparse.SUPPRESS,
-            metavar=choices or METAVARS[self.kind.__name__],
-            help=f"{self.help} (default: {self.default})",
-        )  # fmt: skip
-
-
-def number(low: float, high: float = float("inf"), *, integer: bool = False, open_low: bool = False) -> Callable:
-    """A converter for argparse that knows the range."""
-
-    def convert(text: str) -> float:
-        value = int(text) if integer else float(text)
-        if not (low < value if open_low else low <= value) or not value <= high or value == float("inf"):
-            least = f"more than {low:g}" if open_low else f"at least {low:g}"
-            most = "" if high == float("inf") else f" and at most {high:g}"
-            msg = f"{text} must be {least}{most}"
-            raise argparse.ArgumentTypeError(msg)
-        return value
-
-    convert.__name__ = "integer" if integer else "number"  # argparse names it: "invalid integer value: 'x'"
-    return convert
-
-
-positive, share = number(0, open_low=True), number(0, 1)
-whole, seed = number(1, integer=True), number(0, integer=True)
-
-READ = (
-    Option("--platform", "auto", "what INPUT is", choices=("auto", "h5ad", "zarr", "xenium")),
-    Option("--table-key", "its only one", "table of a SpatialData"),
-)
-GRAPH = (
-    Option("--contact-radius", "from the data: 5 neighbours on average", "cells this close touch", positive),
-    Option("--context-radius", "4 × the contact radius; 0 for spots", "cells this close are context", number(0)),
-)
-SHARED = (  # of the graph and the maps
-    Option("--library-key", "one sample", "column of obs that tells the samples (slides, TMA cores) apart"),
-    Option("--spatial-key", "spatial", "key of the coordinates in obsm"),
-)
-MODEL = (
-    Option("--n-components", 10, "number of factors", whole),
-    Option("--n-domains", "open", "number of domains, if it is known", number(2, integer=True)),
-    Option("--resolution", 0.4, "more and smaller domains when higher, where their number is open", positive),
-    Option("--alpha", 0.1, "weight of space in the graph that Leiden divides, 0 to 1", share),
-    Option(
-        "--clustering", "auto", "auto: potts with --n-domains, else leiden",
-        choices=("auto", "potts", "kmeans", "leiden"),
-    ),
-    Option("--flavor", "networkit", "library that runs Leiden", choices=("networkit", "igraph", "leidenalg")),
-    Option("--smoothing", "refit", "how factors are smoothed", choices=("refit", "diffuse", "laplacian")),
-    Option("--beta", 0.6, "share of the neighbourhood in a smoothing step, 0 to 1", share),
-    Option("--loss", "frobenius", "frobenius for log-normalised values, kl for counts", choices=("frobenius", "kl")),
-    Option("--layer", "X", "layer of the table to use"),
-    Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
-)  # fmt: skip
 
 HSNMF_HELP = """\
 Find tissue domains: read INPUT, link cells in contact and in context, factorise, smooth, divide into domains, and
@@ -213,11 +144,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def given(args: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
-    """Parameters of a function that the user set."""
-    return {o.name: getattr(args, o.name) for o in options if hasattr(args, o.name)}
-
-
 def check_usage(args: argparse.Namespace) -> None:
     """What can be refused before anything is read."""
     radii = given(args, GRAPH)
@@ -227,16 +153,6 @@ def check_usage(args: argparse.Namespace) -> None:
     clustering = getattr(args, "clustering", "auto")
     if clustering in ("potts", "kmeans") and not hasattr(args, "n_domains"):
         msg = f"--clustering {clustering} needs --n-domains (leiden, with --resolution, does not)"
-        raise UsageError(msg)
-
-
-def check_output(out: Path, overwrite: bool, hint: str) -> None:
-    """OUT must be a folder that is new or empty, or whose results may be replaced."""
-    if out.exists() and not out.is_dir():
-        msg = f"{str(out)!r} is a file: name a folder with -o"
-        raise UsageError(msg)
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        msg = f"the folder {str(out)!r} is not empty: {hint}"
         raise UsageError(msg)
 
 
