@@ -125,7 +125,7 @@ NAMES = {
         "reconstruction_error",
         "silhouette",
     },
-    "pl": {"domains", "factors", "graph", "loadings"},
+    "pl": {"domains", "factors", "graph", "loadings", "metric_panel"},
     "io": {"read"},
     "datasets": {"xenium_tissue"},
 }

@@ -49,6 +49,15 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
         raise ValueError(msg)
 
 
+def check_members(name: str, values: Iterable[Any], allowed: Iterable[Any]) -> None:
+    """Every one of ``values``, at least one, must be in ``allowed``."""
+    values, allowed = list(values), list(allowed)
+    unknown = [v for v in values if v not in allowed]
+    if unknown or not values:
+        msg = f"`{name}` must be among {_listed(allowed)}, not {_listed(unknown)}."
+        raise ValueError(msg)
+
+
 def check_range(
     name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, integer: bool = False, open_low: bool = False
 ) -> None:
@@ -135,12 +144,12 @@ def looks_like_counts(X: Any) -> bool:
     return bool(v.size and v.max() > 1 and np.all(v == np.round(v)))
 
 
-def warn_if_counts(X: Any, name: str) -> None:
+def warn_if_counts(X: Any, name: str, otherwise: str = ", or use `loss='kl'`") -> None:
     """Raw counts where log-normalised values are expected: name the two scanpy calls."""
     if looks_like_counts(X):
         warn(
             f"{name} looks like raw counts, and the Frobenius loss expects log-normalised values. Call "
-            "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)` first, pass `normalize=True`, or use `loss='kl'`."
+            f"`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)` first, or pass `normalize=True`{otherwise}."
         )
 
 
@@ -238,6 +247,18 @@ def check_components(components: Any, n_components: int) -> list[int]:
         msg = f"`components` must be numbers from 0 to {n_components - 1}, at least one, not {components!r}."
         raise ValueError(msg)
     return [int(k) for k in chosen]
+
+
+def check_idle(condition: str, names: Iterable[str], given: dict[str, Any]) -> None:
+    """Options that would have no effect may not be given (``None`` and ``False`` ask for nothing)."""
+    idle = [name for name in names if given[name] is not None and given[name] is not False]
+    if idle:
+        several = len(idle) > 1
+        msg = (
+            f"With {condition}, {' and '.join(f'`{name}`' for name in idle)} ha{'ve' if several else 's'} no effect: "
+            f"leave {'them' if several else 'it'} out, or change the other option."
+        )
+        raise ValueError(msg)
 
 
 def check_one_panel(n: int) -> None:

@@ -10,5 +10,6 @@ from ._domains import domains
 from ._factors import factors
 from ._graph import graph
 from ._loadings import loadings
+from ._metric_panel import metric_panel
 
-__all__ = ["domains", "factors", "graph", "loadings"]
+__all__ = ["domains", "factors", "graph", "loadings", "metric_panel"]
