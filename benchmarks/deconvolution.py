@@ -1,0 +1,265 @@
+"""Cell types in spots: our deconvolution and its peers on sections whose composition is known.
+
+Four kinds of section, each made afresh from a seed (the real tables are read from ``SPANMF_TEST_DATA``):
+
+* ``paper``: the STL-NMF paper's noisy sets, as its authors' script makes them. On the spots of PDAC-A the shares of five
+  types are constant in each of three regions (duct and pancreas are one): a softmax of integers from −99 to 0, so that one type rules, in another
+  order in every region. N(0, 0.05) is added, they are cut at zero and divided by their sum; X = VB, cut to integers, B
+  the very mean profiles that the methods get. One seed makes nine X.
+* ``mixes``: the cells of the PDAC-A reference are split in two by type. One half makes B; of the other, 5 to 15 cells are
+  summed in every spot of PDAC-A, and each molecule is kept with the spot's efficiency, lognormal with median 0.1 and
+  log-sd 0.5. Which cells: every region has its own composition (Dirichlet, 0.3 a type); it is exchanged across borders (Gaussian
+  kernel of one pitch), varied within regions by a smooth field (log-sd 0.5, length 3 pitches) and by the spot itself
+  (Dirichlet of concentration 20).
+* ``platform``: the same, and every gene is caught with a factor of its own, lognormal(0, 0.8).
+* ``starmap``: the typed cells of a STARmap section are split in two by type; one half makes B, the other is summed in square bins
+  (about six cells each) of a grid with a random offset.
+* ``speed``: a section of any size, 2,000 genes and 20 types, drawn from a Poisson model; times and errors.
+
+The score is ``‖V̂ − V‖_F / ‖V‖_F`` of the cell fractions. A peer gets the best of what it returns, the same divided by and
+times the types' mRNA content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+DATA = Path(os.environ.get("SPANMF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+FLASHDECONV_PYTHON = os.environ.get("SPANMF_FLASHDECONV_PYTHON", sys.executable)  # it pins an older numba than ours
+FIVE = ("Acinar cells", "Cancer clone A", "Endocrine cells", "Fibroblasts", "Ductal - terminal ductal like")
+PAPER_ORDER = {  # which of the five shares each type has
+    "Duct Epithelium": (1, 3, 0, 4, 2),
+    "Pancreatic": (1, 3, 0, 4, 2),
+    "Stroma": (2, 4, 1, 3, 0),
+    "Cancer": (3, 0, 4, 2, 1),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Counts X (spots × genes), mean counts of a cell of each type B (types × genes) and the true cell fractions V."""
+
+    X: sp.csr_matrix
+    B: np.ndarray
+    n_cells: np.ndarray
+    coords: np.ndarray
+    regions: np.ndarray | None
+    V: np.ndarray
+    cells: tuple[sp.csr_matrix, np.ndarray] | None = None  # of the reference, and the code of their type
+
+
+@cache
+def _table(name: str) -> Any:
+    import anndata as ad
+
+    return ad.read_h5ad(DATA / f"{name}.h5ad")
+
+
+@cache
+def _slide() -> tuple[np.ndarray, np.ndarray]:
+    """Positions and region codes of the real PDAC-A section."""
+    adata = _table("pdac_a_st")
+    return np.asarray(adata.obsm["spatial"], dtype=float), adata.obs["region"].cat.codes.to_numpy()
+
+
+def paper(seed: int, part: int = 0) -> Section:
+    import pandas as pd
+
+    rng = np.random.default_rng([seed, part, 1])
+    coords, regions = _slide()
+    names = list(_table("pdac_a_st").obs["region"].cat.categories)
+    B = pd.read_csv(DATA / "pdac_a_reference_mean_profiles.csv", index_col=0).loc[list(FIVE)].to_numpy()
+    counts = _table("pdac_a_sc_ref").obs["cell_type"].value_counts()[list(FIVE)].to_numpy()
+    power = np.exp(-rng.integers(0, 100, len(FIVE)).astype(float))
+    ruling = np.zeros((len(names), len(FIVE)))  # an unannotated spot has noise alone
+    for i, order in PAPER_ORDER.items():
+        ruling[names.index(i)] = (power / power.sum())[list(order)]
+    V = np.maximum(ruling[regions] + rng.normal(0, 0.05, (len(regions), len(FIVE))), 0)
+    V /= V.sum(1, keepdims=True)
+    return Section(sp.csr_matrix(np.floor(V @ B)), B, counts, coords, regions, V)
+
+
+def _halves(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of the cells of every type (the first gets the odd one)."""
+    first = np.zeros(len(codes), dtype=bool)
+    for k in np.unique(codes):
+        members = rng.permutation(np.flatnonzero(codes == k))
+        first[members[: (len(members) + 1) // 2]] = True
+    return np.flatnonzero(first), np.flatnonzero(~first)
+
+
+def _profiles(X: sp.csr_matrix, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.bincount(codes)
+    member = sp.csr_matrix((1 / counts[codes], (codes, np.arange(len(codes)))))
+    return (member @ X).toarray(), counts
+
+
+def _composition(coords: np.ndarray, regions: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Expected shares of k types in every spot (see the top of the file)."""
+    squares = ((coords[:, None] - coords[None]) ** 2).sum(-1)
+    pitch = np.sqrt(np.median(np.where(squares > 0, squares, np.inf).min(1)))
+    exchange = np.exp(-squares / (2 * pitch**2))
+    exchange /= exchange.sum(1, keepdims=True)
+    mean = exchange @ rng.dirichlet(np.full(k, 0.3), regions.max() + 1)[regions]
+    covariance = np.exp(-squares / (2 * (3 * pitch) ** 2)) + 1e-6 * np.eye(len(coords))
+    field = np.linalg.cholesky(covariance) @ rng.normal(0, 0.5, (len(coords), k))
+    mean = mean * np.exp(field)
+    mean /= mean.sum(1, keepdims=True)
+    return np.stack([rng.dirichlet(20 * m + 1e-9) for m in mean])
+
+
+def mixes(seed: int, sd_platform: float = 0.0) -> Section:
+    rng = np.random.default_rng([seed, 2])
+    coords, regions = _slide()
+    reference = _table("pdac_a_sc_ref")
+    codes = reference.obs["cell_type"].cat.codes.to_numpy().astype(int)
+    for_B, for_spots = _halves(codes, rng)
+    B, n_cells = _profiles(reference.X[for_B], codes[for_B])
+    shares = _composition(coords, regions, len(B), rng)
+    pools = [for_spots[codes[for_spots] == k] for k in range(len(B))]
+    V, rows, columns = np.zeros_like(shares), [], []
+    for i, share in enumerate(shares):
+        drawn = rng.multinomial(rng.integers(5, 16), share)
+        V[i] = drawn / drawn.sum()
+        chosen = np.concatenate([rng.choice(pools[k], size) for k, size in enumerate(drawn)])
+        rows.append(np.full(len(chosen), i))
+        columns.append(chosen)
+    rows, columns = np.concatenate(rows), np.concatenate(columns)
+    member = sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(V), reference.n_obs))
+    X = (member @ reference.X).tocsr()
+    efficiency = rng.lognormal(np.log(0.1), 0.5, len(V))
+    gene = rng.lognormal(0, sd_platform, X.shape[1]) if sd_platform else np.ones(X.shape[1])
+    keep = np.minimum(np.repeat(efficiency, np.diff(X.indptr)) * gene[X.indices], 1)
+    X.data = rng.binomial(np.round(X.data).astype(int), keep).astype(float)
+    X.eliminate_zeros()
+    return Section(X, B, n_cells, coords, regions, V, (reference.X[for_B], codes[for_B]))
+
+
+def platform(seed: int) -> Section:
+    return mixes(seed, 0.8)
+
+
+def starmap(seed: int) -> Section:
+    rng = np.random.default_rng([seed, 3])
+    adata = _table("starmap_v1_1020")
+    adata = adata[adata.obs["cluster_name"].notna()]
+    X, codes = adata.X.tocsr(), adata.obs["cluster_name"].cat.codes.to_numpy().astype(int)
+    for_B, for_spots = _halves(codes, rng)
+    B, n_cells = _profiles(X[for_B], codes[for_B])
+    coords = np.asarray(adata.obsm["spatial"], dtype=float)[for_spots]
+    extent = np.ptp(coords, axis=0)
+    width = np.sqrt(6 * extent.prod() / len(coords))
+    bins = np.floor((coords - coords.min(0)) / width + rng.random(2)).astype(int)
+    places, spot = np.unique(bins, axis=0, return_inverse=True)
+    spot = spot.ravel()
+    member = sp.csr_matrix((np.ones(len(spot)), (spot, np.arange(len(spot)))))
+    V = np.zeros((len(places), len(B)))
+    np.add.at(V, (spot, codes[for_spots]), 1)
+    layer = adata.obs["layer"].cat.codes.to_numpy()[for_spots]
+    regions = np.array([np.bincount(layer[spot == i]).argmax() for i in range(len(places))])
+    return Section(
+        (member @ X[for_spots]).tocsr(), B, n_cells, places * width, regions, V / V.sum(1, keepdims=True),
+        (X[for_B], codes[for_B]),
+    )  # fmt: skip
+
+
+def speed(seed: int, n: int = 50_000, p: int = 2000, k: int = 20) -> Section:
+    """Spots on a square lattice; shares from smoothed Dirichlet patches; about 1,500 counts a spot."""
+    rng = np.random.default_rng([seed, 4])
+    side = int(np.ceil(np.sqrt(n)))
+    coords = np.stack(np.divmod(np.arange(n), side), 1).astype(float)
+    B = rng.gamma(0.3, 1, p)[None] * np.exp(rng.normal(0, 1.0, (k, p)))
+    B *= (rng.lognormal(np.log(2000), 0.4, k) / B.sum(1))[:, None]
+    seeds = rng.random((max(n // 400, 8), 2)) * side
+    from scipy.spatial import cKDTree
+
+    near, which = cKDTree(seeds).query(coords, 3)
+    weight = np.exp(-((near / near.mean()) ** 2))
+    centre = rng.dirichlet(np.full(k, 0.3), len(seeds))
+    mean = np.einsum("ij,ijk->ik", weight / weight.sum(1, keepdims=True), centre[which])
+    V = rng.standard_gamma(20 * mean + 1e-9)
+    V /= V.sum(1, keepdims=True)
+    depth = rng.lognormal(np.log(0.75), 0.4, n)
+    parts = [
+        sp.csr_matrix(rng.poisson(depth[i : i + 5000, None] * (V[i : i + 5000] @ B)), dtype=np.float32)
+        for i in range(0, n, 5000)
+    ]
+    return Section(sp.vstack(parts, format="csr"), B, np.full(k, 100), coords, None, V)
+
+
+SETS: dict[str, Callable[..., Section]] = {
+    "paper": paper, "mixes": mixes, "platform": platform, "starmap": starmap, "speed": speed,
+}  # fmt: skip
+
+
+# --- the score --------------------------------------------------------------------------------------------------------
+
+
+def relative_error(V_hat: np.ndarray, V: np.ndarray) -> float:
+    return float(np.linalg.norm(V_hat - V) / np.linalg.norm(V))
+
+
+def shares(V: np.ndarray) -> np.ndarray:
+    """Rows divided by their sums; an empty one is even."""
+    total = V.sum(1, keepdims=True)
+    return np.where(total > 0, V / np.where(total > 0, total, 1), 1 / V.shape[1])
+
+
+def best_error(V_hat: np.ndarray, section: Section) -> float:
+    """What a peer is given: the best of its output, the same by mRNA content and times it."""
+    size = section.B.sum(1)
+    return min(relative_error(shares(V_hat * s), section.V) for s in (1, 1 / size, size))
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+
+def nnls(section: Section, weights: np.ndarray | None = None) -> np.ndarray:
+    """Non-negative least squares spot by spot, the genes times ``weights``."""
+    from scipy.optimize import nnls as solve
+
+    weights = np.ones(section.B.shape[1]) if weights is None else weights
+    A = np.ascontiguousarray((section.B * weights).T)
+    Q, R = np.linalg.qr(A)  # ‖A v − y‖² = ‖R v − Qᵀy‖² + constant
+    Y = (section.X @ sp.diags_array(weights)) @ Q
+    return np.stack([solve(R, y)[0] for y in np.asarray(Y)])
+
+
+def _inverse_root(mean: np.ndarray) -> np.ndarray:
+    return np.where(mean > 0, 1 / np.sqrt(np.where(mean > 0, mean, 1)), 0)
+
+
+def nnls_section(section: Section) -> np.ndarray:
+    return nnls(section, _inverse_root(np.asarray(section.X.mean(0)).ravel()))
+
+
+def nnls_reference(section: Section) -> np.ndarray:
+    return nnls(section, _inverse_root(section.B.mean(0)))
+
+
+def flashdeconv(section: Section) -> tuple[np.ndarray, dict[str, float]]:
+    """FlashDeconv with its defaults, in the interpreter that has it; its own seconds, after a warm-up."""
+    with tempfile.TemporaryDirectory() as folder:
+        sp.save_npz(f"{folder}/X.npz", section.X.tocsr())
+        np.savez(f"{folder}/rest.npz", B=section.B, coords=section.coords)
+        done = subprocess.run(
+            [FLASHDECONV_PYTHON, str(Path(__file__).with_name("flashdeconv_peer.py")), folder],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            msg = f"FlashDeconv failed in {FLASHDECONV_PYTHON} (set SPANMF_FLASHDECONV_PYTHON): {done.stderr[-1500:]}"
+            raise RuntimeError(msg)
+        return np.load(f"{folder}/V.npy"), json.loads(done.stdout.strip().splitlines()[-1])
