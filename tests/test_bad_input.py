@@ -237,6 +237,37 @@ def test_not_a_table(run):
         run(pd.DataFrame(np.ones((3, 3))))
 
 
+# --- options without effect -----------------------------------------------------------------------------------------
+
+IDLE = [
+    (
+        hsnmf,
+        {"n_domains": 3, "resolution": 0.4},
+        ["n_domains", "`resolution` has no effect"],
+    ),  # the default, but asked for
+    (hsnmf, {"n_domains": 3, "alpha": 0.5, "flavor": "igraph"}, ["potts", "`alpha` and `flavor` have no effect"]),
+    (hsnmf, {"n_domains": 3, "clustering": "kmeans", "n_neighbors": 9}, ["kmeans", "`n_neighbors` has no effect"]),
+    (hsnmf, {"n_domains": 3, "clustering": "leiden", "resolution": 1.0}, ["searched", "`resolution`"]),
+    (hsnmf, {"n_domains": 3, "preset": "paper", "resolution": 1.0}, ["searched", "`resolution`"]),
+    (hsnmf, {"smooth": False, "beta": 0.5}, ["smooth=False", "`beta`"]),
+    (hsnmf, {"use_rep": "X_snmf"}, ["use_rep", "`n_components`"]),
+    (hsnmf, {"smoothing": "laplacian", "n_steps": 3}, ["laplacian", "`n_steps`"]),
+    (snmf, {"smoothing": "laplacian", "beta": 0.2}, ["laplacian", "`beta`"]),
+    (snmf, {"laplacian_weight": 2.0}, ["refit", "`laplacian_weight`"]),
+]
+
+
+@pytest.mark.parametrize(("run", "kw", "words"), IDLE, ids=lambda v: "-".join(v) if isinstance(v, dict) else "")
+@pytest.mark.usefixtures("no_long_work")
+def test_options_without_effect_are_refused(run, kw, words, adata):
+    refuse(run, adata, ValueError, *[re.escape(w) for w in words], **kw)
+
+
+def test_options_that_ask_for_nothing_are_no_mistake(adata):
+    sn.tl.hsnmf(adata, None, use_rep="X_snmf", layer=None, normalize=False, n_domains=3)
+    sn.tl.hsnmf(adata, 4, n_domains=3, preset="paper", tol=0.01)  # its resolution is published, not asked for
+
+
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +285,7 @@ def test_not_a_table(run):
         (snmf, {"layer": "lognorm"}, ["lognorm", "counts"]),
         (hsnmf, {"connectivity_key": "visium"}, ["visium", "gr.contact_neighbors", "sq.gr.spatial_neighbors"]),
         (hsnmf, {"layer": "lognorm"}, ["lognorm", "counts"]),
-        (hsnmf, {"use_rep": "X_pca"}, ["X_pca", "X_snmf"]),
+        (hsnmf, {"use_rep": "X_pca", "n_components": None}, ["X_pca", "X_snmf"]),
         (project, {"key": "joint"}, ["joint", "sn.tl"]),
         (project, {"layer": "lognorm"}, ["lognorm", "counts"]),
     ],

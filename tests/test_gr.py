@@ -44,6 +44,35 @@ def test_spots_get_their_first_ring_and_no_context() -> None:
     assert set(adata.obsp["contact_connectivities"].data) == {np.float32(2.5)}
 
 
+def test_scattered_spots_are_told_by_their_place_on_the_array() -> None:
+    adata = sn.datasets.visium_section(400)
+    pitch = np.median(cKDTree(adata.obsm["spatial"]).query(adata.obsm["spatial"], 2)[0][:, 1])
+    few = adata[np.random.default_rng(0).choice(400, 30, replace=False)].copy()
+    with pytest.warns(SpanmfWarning, match="few spots of the array are left"):
+        sn.gr.contact_neighbors(few)
+    params = few.uns["contact_neighbors"]["params"]
+    assert params["contact_radius"] == pytest.approx(1.3 * pitch, rel=0.02)
+    assert (params["context_radius"], params["radii_from"]) == (0, "data")
+    few.obs["array_row"] = few.obs["array_row"].astype(str)  # of no use: taken for cells
+    sn.gr.contact_neighbors(few)
+    assert few.uns["contact_neighbors"]["params"]["context_radius"] > 0
+
+
+@pytest.mark.real
+def test_spots_of_a_thinned_visium_section(real_data) -> None:
+    """A hundred spots of a whole section, as squidpy ships them: three quarters have no neighbour left."""
+    folder = real_data / "vendor" / "visium_squidpy"
+    if not folder.exists():
+        pytest.skip("the data hold no vendor/visium_squidpy")
+    columns = ["barcode", "in_tissue", "array_row", "array_col", "y", "x"]
+    spots = pd.read_csv(folder / "spatial" / "tissue_positions_list.csv", names=columns, index_col=0)
+    spots = spots[spots["in_tissue"] == 1].iloc[:100]
+    adata = ad.AnnData(np.ones((len(spots), 1)), obs=spots, obsm={"spatial": spots[["x", "y"]].to_numpy()})
+    with pytest.warns(SpanmfWarning, match="few spots of the array"):
+        sn.gr.contact_neighbors(adata)
+    assert adata.uns["contact_neighbors"]["params"]["contact_radius"] == pytest.approx(1.3 * 137.7, rel=0.01)
+
+
 def test_paper_preset_is_20_and_80_unless_given() -> None:
     adata = small_tissue()
     sn.gr.contact_neighbors(adata, preset="paper")

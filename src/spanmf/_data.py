@@ -97,6 +97,14 @@ def get_coordinates(adata: AnnData, spatial_key: str = _keys.SPATIAL) -> np.ndar
     return _checks.check_coordinates(adata.obsm[spatial_key], spatial_key, adata.n_obs)
 
 
+def get_array_positions(adata: AnnData) -> np.ndarray | None:
+    """Row and column of every spot on the array (n × 2, float64), or None where they are not known."""
+    if not all(key in adata.obs and pd.api.types.is_numeric_dtype(adata.obs[key]) for key in _keys.ARRAY):
+        return None
+    positions = adata.obs[list(_keys.ARRAY)].to_numpy(dtype=np.float64)
+    return positions if np.isfinite(positions).all() else None
+
+
 def get_libraries(adata: AnnData, library_key: str | None) -> tuple[np.ndarray, list[str]]:
     """Library code of every observation (int32) and the library names; one unnamed library without a key."""
     if library_key is None:

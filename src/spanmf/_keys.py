@@ -58,7 +58,11 @@ class FactorKeys:
 
 
 CONNECTIVITIES_SUFFIX = "_connectivities"
-SPATIAL = "spatial"  # obsm key of coordinates, and squidpy's base name of a graph
+SPATIAL = "spatial"
+ARRAY = (
+    "array_row",
+    "array_col",
+)  # Space Ranger's columns of obs: where on the array a spot lies  # obsm key of coordinates, and squidpy's base name of a graph
 CONTACT = "contact"
 HYBRID = "hybrid"
 HIGHLY_VARIABLE = "highly_variable"

@@ -117,6 +117,26 @@ def test_spacing_of_a_lattice_gives_the_first_ring(hexagonal: bool, degree: int,
     assert np.diff(A.indptr).max() == degree
 
 
+@pytest.mark.parametrize("hexagonal", [True, False])
+def test_pitch_of_scattered_spots_comes_from_the_array(hexagonal: bool) -> None:
+    rng = np.random.default_rng(0)
+    row, column = (v.ravel() for v in np.meshgrid(np.arange(60), np.arange(60), indexing="ij"))
+    positions = np.c_[row, 2 * column + row % 2] if hexagonal else np.c_[row, column]
+    turn = np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
+    scale = [np.sqrt(3) / 2, 0.5] if hexagonal else [1, 1]
+    coords = 137 * (positions * scale) @ turn + rng.normal(0, 2, positions.shape)
+    codes = np.repeat([0, 1], 1800)
+    coords[codes == 1] += 9000
+    few = rng.choice(3600, 150, replace=False)
+    alone = _graph.spacing(coords[few], codes[few], rng)
+    space = _graph.spacing(coords[few], codes[few], rng, positions[few])
+    assert not alone.is_lattice
+    assert (space.is_lattice, space.context_radius) == (True, 0)
+    assert space.contact_radius == pytest.approx(1.3 * 137, rel=0.02)
+    shuffled = _graph.spacing(coords[few], codes[few], rng, rng.permutation(positions[few]))  # columns of another kind
+    assert shuffled == alone
+
+
 def test_expected_degree_is_the_degree() -> None:
     rng = np.random.default_rng(0)
     coords = rng.random((5000, 2)) * 1000

@@ -20,6 +20,7 @@ CELLS_CONTACT_DEGREE = 5.0  # mean number of neighbours within the contact radiu
 CONTEXT_FACTOR = 4.0  # context radius over contact radius
 FIRST_RING = 1.3  # first ring of a lattice, in units of its pitch: beyond 1, short of √2 and √3
 LATTICE_SPREAD = 0.15  # 5 % quantile to median of nearest-neighbour distances: 0–10 % on lattices, 34–48 % on cells
+LATTICE_MISFIT = 0.25  # most that spots of an array may be off their places, in units of the pitch
 COMBINE = ("max", "sum", "mean")
 
 
@@ -34,8 +35,12 @@ class Spacing:
     context_radius: float
 
 
-def spacing(coords: Array, codes: Array, rng: np.random.Generator) -> Spacing:
-    """Estimate the spacing from a sample of each library, leaving coincident points aside."""
+def spacing(coords: Array, codes: Array, rng: np.random.Generator, positions: Array | None = None) -> Spacing:
+    """Estimate the spacing from a sample of each library, leaving coincident points aside.
+
+    ``positions``: row and column of every spot on its array, where there is one; so a lattice is recognised of which
+    few spots are left.
+    """
     nearest, pooled, n_sampled = [np.zeros(0)], [np.zeros(0)], 0
     for library in np.unique(codes):
         points = coords[codes == library]
@@ -57,9 +62,35 @@ def spacing(coords: Array, codes: Array, rng: np.random.Generator) -> Spacing:
         return Spacing(0.0, False, 0.0, 0.0, 0.0)
     low, middle = np.quantile(first, (0.05, 0.5))  # the upper half is left out: a lattice may have holes
     five = float(ranked[min(int(CELLS_CONTACT_DEGREE * n_sampled), len(ranked) - 1)])
-    if middle - low < LATTICE_SPREAD * middle:
-        return Spacing(float(middle), True, five, float(FIRST_RING * middle), 0.0)
+    pitch = None if positions is None else lattice_pitch(coords, codes, positions)
+    if pitch is None and middle - low < LATTICE_SPREAD * middle:
+        pitch = float(middle)
+    if pitch is not None:
+        return Spacing(float(middle), True, five, FIRST_RING * pitch, 0.0)
     return Spacing(float(middle), False, five, five, CONTEXT_FACTOR * five)
+
+
+def lattice_pitch(coords: Array, codes: Array, positions: Array) -> float | None:
+    """Distance between neighbouring spots whose row and column on the array are known; None where these do not fit.
+
+    Places are a linear map of rows and columns (a library each), found by least squares. Spots whose row and column
+    are both even or both odd (Visium's hexagons) have their neighbours two columns, or a row and a column, away.
+    """
+    even = np.array([len(np.unique(positions[codes == c].sum(1) % 2)) == 1 for c in np.unique(codes)])
+    steps = np.array([[0, 2], [1, 1], [1, -1]] if even.all() else [[0, 1], [1, 0]])
+    pitches = []
+    for library in np.unique(codes):
+        own, places = positions[codes == library], coords[codes == library]
+        own, places = own - own.mean(0), places - places.mean(0)
+        if len(own) < 4 or np.linalg.matrix_rank(own) < 2:
+            continue
+        to_place = np.linalg.lstsq(own, places)[0]
+        pitch = float(np.linalg.norm(steps @ to_place, axis=1).min())
+        misfit = np.linalg.norm(own @ to_place - places, axis=1)
+        if not pitch > 0 or np.quantile(misfit, 0.95) > LATTICE_MISFIT * pitch:
+            return None
+        pitches.append(pitch)
+    return float(np.median(pitches)) if pitches else None
 
 
 def degree_at(radius: float, space: Spacing, n_axes: int) -> float:

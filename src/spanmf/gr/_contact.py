@@ -51,7 +51,8 @@ def contact_neighbors(
     {adata}
     contact_radius
         Radius of contact, in the units of the coordinates. ``None``: from the data. For cells, the radius within which
-        the mean number of neighbours is 5 (about 20 µm on a Xenium slide); for spots on a lattice, the first ring.
+        the mean number of neighbours is 5 (about 20 µm on a Xenium slide); for spots on a lattice, the first ring. A
+        lattice is told by its regular distances, or by ``adata.obs["array_row"]`` and ``["array_col"]`` (Space Ranger's).
     context_radius
         Radius of the context, at least ``contact_radius``; 0 for contact only. ``None``: four times the contact radius
         for cells, 0 for a lattice.
@@ -117,7 +118,8 @@ def contact_neighbors(
     codes, names = _data.get_libraries(table, library_key)
     _checks.check_libraries(codes, names, library_key)
     _checks.check_key_added(key_added)
-    contact, context, source, space = _radii(coords, codes, contact_radius, context_radius, preset)
+    positions = _data.get_array_positions(table)
+    contact, context, source, space = _radii(coords, codes, positions, contact_radius, context_radius, preset)
     _forecast(coords, codes, max(contact, context), space)
     with timed("gr.contact_neighbors") as notes:
         with status("spanmf: compiling kernels (once on this machine)", show=not _graph.is_compiled()):
@@ -127,7 +129,7 @@ def contact_neighbors(
             )  # fmt: skip
         if A.nnz == 0:
             _checks.fail_isolated(contact, context, space.nearest)
-        _warn_suspect(table, A, D, contact, library_key, space)
+        _warn_suspect(table, A, D, contact, library_key, space, source)
         if copy:
             return A, D
         keys = _keys.GraphKeys(key_added)
@@ -161,13 +163,18 @@ def contact_neighbors(
 
 
 def _radii(
-    coords: np.ndarray, codes: np.ndarray, contact: float | None, context: float | None, preset: str | None
+    coords: np.ndarray,
+    codes: np.ndarray,
+    positions: np.ndarray | None,
+    contact: float | None,
+    context: float | None,
+    preset: str | None,
 ) -> tuple[float, float, str, _graph.Spacing]:
     """Both radii, where they come from, and the spacing of the data."""
     for name, value in (("contact_radius", contact), ("context_radius", context)):
         if value is not None:
             _checks.check_range(name, value, 0, open_low=name == "contact_radius")
-    space = _graph.spacing(coords, codes, np.random.default_rng(0))
+    space = _graph.spacing(coords, codes, np.random.default_rng(0), positions)
     source = "call"
     if preset == "paper":
         source = "preset" if contact is None and context is None else source
@@ -201,13 +208,19 @@ def _warn_suspect(
     contact_radius: float,
     library_key: str | None,
     space: _graph.Spacing,
+    source: str,
 ) -> None:
     """Warn of what looks like a mix-up of units, and of slides that lie on top of each other."""
     isolated = int((_graph.degrees(A) == 0).sum())
     if isolated > table.n_obs / 2:
+        why = (
+            "few spots of the array are left"
+            if source == "data" and space.is_lattice
+            else "are the radii in the units of the coordinates?"
+        )
         _checks.warn(
-            f"{isolated} of {table.n_obs} observations have no neighbour: are the radii in the units of the coordinates? "
-            f"The median distance to the nearest neighbour is {space.nearest:.4g}."
+            f"{isolated} of {table.n_obs} observations have no neighbour within {contact_radius:.4g}: {why} "
+            f"(the median distance to the nearest neighbour is {space.nearest:.4g})."
         )
     elif isolated:
         logger.info("%d of %d observations are isolated; they stay, and are not smoothed", isolated, table.n_obs)

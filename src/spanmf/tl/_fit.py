@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -247,18 +248,40 @@ def solver_results(result: _solver.Result) -> dict[str, Any]:
     return {"trace": result.trace, "n_iter": result.n_iter, "converged": bool(result.converged)}
 
 
-def presets(published: dict[str, Any]) -> Callable[[F], F]:
-    """Give a function its ``preset="paper"``: the published values, where the caller does not give other ones."""
+Idle = Callable[[dict[str, Any]], Iterable[tuple[str, tuple[str, ...]]]]
+
+
+def presets(published: dict[str, Any], idle: Idle = lambda _: ()) -> Callable[[F], F]:
+    """Give a function its ``preset="paper"``: the published values, where the caller does not give other ones.
+
+    ``idle`` tells, from all options, under which condition which of them have no effect: these may not be given.
+    """
 
     def decorate(function: F) -> F:
+        defaults = {name: parameter.default for name, parameter in signature(function).parameters.items()}
+
         @wraps(function)
         def call(*args: Any, **given: Any) -> Any:
             _checks.check_choice("preset", given.get("preset"), (None, "paper"))
-            return function(*args, **(published | given if given.get("preset") else given))
+            options = published | given if given.get("preset") else given
+            named = dict(zip(defaults, args, strict=False))
+            for condition, names in idle(defaults | named | options):
+                _checks.check_idle(condition, [name for name in names if name in named | given], named | given)
+            return function(*args, **options)
 
         return call
 
     return decorate
+
+
+def idle_smoothing(options: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Options of the smoothing that take no part."""
+    if not options.get("smooth", True):
+        yield "`smooth=False`", ("smoothing", "beta", "n_steps", "laplacian_weight")
+    elif options["smoothing"] == "laplacian":
+        yield "`smoothing='laplacian'`", ("beta", "n_steps")
+    else:
+        yield f"`smoothing={options['smoothing']!r}`", ("laplacian_weight",)
 
 
 def seed_of(rng: Any, random_state: Any) -> int | None:

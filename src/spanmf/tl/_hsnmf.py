@@ -19,6 +19,7 @@ from . import _fit
 from ._snmf import check_smoothing, smooth_factors, smoothing_params
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from anndata import AnnData
@@ -30,9 +31,35 @@ PAPER = _fit.PAPER_NMF | {
     "smoothing": "diffuse", "scale": None, "clustering": "leiden", "alpha": 0.5, "resolution": 0.4,
     "flavor": "leidenalg",
 }  # fmt: skip
+FACTORISATION = (
+    "n_components", "layer", "mask_var", "loss", "init", "alpha_W", "alpha_H", "l1_ratio", "max_iter", "tol", "normalize",
+)  # fmt: skip
 
 
-@_fit.presets(PAPER)
+def _idle(options: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Options that take no part in what the other ones ask for."""
+    if options["use_rep"] is not None:
+        same = ("smoothing",) if options["smoothing"] == "refit" else ()  # without a factorisation it would diffuse
+        yield "`use_rep`, which leaves nothing to factorise", (*FACTORISATION, *same)
+    yield from _fit.idle_smoothing(options)
+    clustering = _resolved(options["clustering"], options["n_domains"])
+    if clustering in ("potts", "kmeans"):
+        how = (
+            f"`clustering={clustering!r}`"
+            if options["clustering"] == clustering
+            else "`n_domains` (`clustering='potts'`)"
+        )
+        yield how, ("resolution", "alpha", "flavor", "n_neighbors")
+    elif options["n_domains"] is not None:
+        yield "`n_domains`, for which the resolution is searched", ("resolution",)
+
+
+def _resolved(clustering: str, n_domains: int | None) -> str:
+    """What ``"auto"`` means."""
+    return clustering if clustering != "auto" else "leiden" if n_domains is None else "potts"
+
+
+@_fit.presets(PAPER, _idle)
 @doc
 def hsnmf(
     adata: AnnData | SpatialData,
@@ -153,7 +180,8 @@ def hsnmf(
     ValueError
         If values are negative, NaN, infinite or all zero; if a parameter is out of range; if ``"laplacian"`` is combined
         with the KL loss or penalties, or ``use_rep`` with what belongs to a factorisation; if ``"potts"`` or ``"kmeans"``
-        lacks ``n_domains``.
+        lacks ``n_domains``; if an option is given that has no effect beside the others (``resolution``, ``alpha``,
+        ``flavor`` and ``n_neighbors`` belong to Leiden, and ``resolution`` not to a wanted number of domains).
 
     References
     ----------
@@ -194,7 +222,9 @@ def hsnmf(
             Z = _scale.rescale(W, H, scale)
             params |= problem.params
         else:
-            _check_use_rep(smoothing, layer=layer, loss=loss, init=init, alpha_W=alpha_W, normalize=normalize)
+            if smoothing == "laplacian":
+                msg = "With `use_rep` nothing is factorised, so `smoothing='laplacian'` cannot be used."
+                raise ValueError(msg)
             kind, result = "diffuse", None
             Z, rep = _data.get_scaled(table, use_rep, scale), _data.representation_key(table, use_rep)
             if smooth:
@@ -228,22 +258,6 @@ def _graph_in_use(table: AnnData, connectivity_key: str | None, *, needed: bool)
     A, key = _data.get_graph(table, connectivity_key)
     _checks.check_edges(A, key)
     return A, key
-
-
-def _check_use_rep(smoothing: str, **options: Any) -> None:
-    """Options of a factorisation have no meaning where there is none."""
-    plain = {"layer": None, "loss": "frobenius", "init": ("auto", "nndsvda"), "alpha_W": 0, "normalize": False}
-    given = [k for k, v in options.items() if not _is_one_of(v, plain[k])]
-    if given or smoothing == "laplacian":
-        names = ", ".join(f"`{k}`" for k in given or ["smoothing='laplacian'"])
-        msg = f"With `use_rep` nothing is factorised, so {names} cannot be used. Leave out one or the other."
-        raise ValueError(msg)
-
-
-def _is_one_of(value: Any, allowed: Any) -> bool:
-    return isinstance(value, str | float | int | None) and value in (
-        allowed if isinstance(allowed, tuple) else (allowed,)
-    )
 
 
 @dataclass(frozen=True)
@@ -298,10 +312,8 @@ def _plan(
             f"`clustering={clustering!r}` needs `n_domains`. Without it, use `clustering='leiden'` with a `resolution`."
         )
         raise ValueError(msg)
-    if clustering == "auto":
-        clustering = "leiden" if n_domains is None else "potts"
     return _Plan(
-        clustering, n_domains, float(resolution), float(alpha), flavor,
+        _resolved(clustering, n_domains), n_domains, float(resolution), float(alpha), flavor,
         int(n_neighbors), scale,
     )  # fmt: skip
 

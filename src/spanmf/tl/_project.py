@@ -102,7 +102,7 @@ def project(
         if normalize:
             X = _fit.log_normalised(X)
         elif loss == "frobenius":
-            _checks.warn_if_counts(X, name)
+            _checks.warn_if_counts(X, name, " (the components are those of a Frobenius fit)")
         if not sp.issparse(X):
             X = np.asarray(X)
         _fit.compile_once(loss, len(H))

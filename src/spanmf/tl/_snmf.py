@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAPER = _fit.PAPER_NMF | {"smoothing": "diffuse"}
 
 
-@_fit.presets(PAPER)
+@_fit.presets(PAPER, _fit.idle_smoothing)
 @doc
 def snmf(
     adata: AnnData | SpatialData,
@@ -107,7 +107,7 @@ def snmf(
         If there is no spatial graph, or the layer or mask column is missing.
     ValueError
         If values are negative, NaN, infinite or all zero; if a parameter is out of range; if ``"laplacian"`` is combined
-        with the KL loss or penalties.
+        with the KL loss or penalties; if an option is given that has no effect beside the others.
 
     References
     ----------
