@@ -104,6 +104,8 @@ SIGNATURES = {
     "tl.project": ({"adata_query": REQUIRED, "adata_ref": REQUIRED}, {"key": "nmf", "layer": None, "key_added": None}),
     "tl.top_features": ({"adata": REQUIRED, "key": "hsnmf", "n_features": 10}, {}),
     "tl.match_labels": ({"adata": REQUIRED, "cluster_key": REQUIRED, "reference_key": REQUIRED}, {"key_added": None}),
+    "metrics.pareto_front": ({"table": REQUIRED, "objectives": None}, {}),
+    "metrics.hypervolume": ({"table": REQUIRED, "objectives": None}, {"reference": None}),
     "datasets.xenium_tissue": ({"n_cells": 20_000}, {}),
     "io.read": ({"path": REQUIRED, "platform": "auto"}, {}),
 }
@@ -121,7 +123,9 @@ NAMES = {
         "davies_bouldin",
         "edge_agreement",
         "explained_variance",
+        "hypervolume",
         "morans_i",
+        "pareto_front",
         "reconstruction_error",
         "silhouette",
     },
