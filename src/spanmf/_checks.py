@@ -28,6 +28,10 @@ class ConvergenceWarning(SpanmfWarning):
     """``max_iter`` was reached before the stopping rule was met."""
 
 
+class UndefinedError(ValueError):
+    """A number that these labels or values do not have; the message is the reason."""
+
+
 def warn(msg: str, category: type[Warning] = SpanmfWarning) -> None:
     """Warn at the user's own line."""
     depth, frame = 2, sys._getframe(1)
@@ -137,6 +141,63 @@ def check_matrix(X: Any, name: str) -> None:
         raise ValueError(msg)
 
 
+def check_two_axes(X: Any, name: str) -> Any:
+    """A matrix of observations × variables, sparse or dense."""
+    X = X if sp.issparse(X) else np.asarray(X)
+    if X.ndim != 2 or 0 in X.shape:
+        msg = f"{name} must have two axes (observations × variables), not shape {X.shape}."
+        raise ValueError(msg)
+    return X
+
+
+def check_expression(X: Any, name: str) -> None:
+    """Values must be numeric, finite and non-negative, so that "above 0" means expressed; all may be 0."""
+    v = values_of(X)
+    if v.dtype.kind not in "fiub":
+        msg = f"{name} must be numeric, not {v.dtype}. Convert it first, e.g. `adata.X = adata.X.astype('float32')`."
+        raise TypeError(msg)
+    if v.size and not (np.isfinite(v.min()) and np.isfinite(v.max())):
+        msg = f"{name} holds {int((~np.isfinite(v)).sum())} NaN or infinite values. Remove or impute them first."
+        raise ValueError(msg)
+    if v.size and v.min() < 0:
+        msg = (
+            f"{name} holds {int((v < 0).sum())} negative values (lowest {v.min():.3g}), so that 0 does not mean 'not "
+            "expressed'. Use the values before scaling, e.g. a layer with `layer=`."
+        )
+        raise ValueError(msg)
+
+
+def check_names(names: Any, n: int, what: str) -> None:
+    """One unique name a variable."""
+    if len(names) != n:
+        msg = f"{what} has {len(names)} entries, but X has {n} columns: one each is needed."
+        raise ValueError(msg)
+    if not names.is_unique:
+        dup = names[names.duplicated()].unique()
+        msg = f"{len(dup)} names of {what} are not unique ({_listed(dup, 3)}). Call `adata.var_names_make_unique()` first."
+        raise ValueError(msg)
+
+
+def check_gene_lists(lists: Any, name: str, owner: str) -> dict[str, list[str]]:
+    """A mapping from a name to at least one gene, as strings, each once; ``owner`` says whose genes they are."""
+    if not hasattr(lists, "items"):
+        msg = f"{name} must be a mapping from the name of a {owner} to its genes, not {type(lists).__name__}."
+        raise TypeError(msg)
+    out: dict[str, list[str]] = {}
+    for key, genes in lists.items():
+        if isinstance(genes, str) or not hasattr(genes, "__iter__"):
+            msg = f"{name} gives {genes!r} for {key!r}: a list of names of genes is needed, e.g. `[{str(genes)!r}]`."
+            raise TypeError(msg)
+        out[str(key)] = list(dict.fromkeys(str(g) for g in genes))
+        if not out[str(key)]:
+            msg = f"{name} gives no gene for {key!r}: leave that {owner} out, or name its genes."
+            raise ValueError(msg)
+    if not out:
+        msg = f"{name} is empty: at least one {owner} with its genes is needed."
+        raise ValueError(msg)
+    return out
+
+
 def looks_like_counts(X: Any) -> bool:
     """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values)."""
     v = values_of(X)[:100_000]
@@ -214,7 +275,7 @@ def check_n_clusters(n_clusters: int, n_obs: int) -> None:
             f"The labels make {n_clusters} cluster{'s' * (n_clusters != 1)} of {n_obs} labelled observations. "
             f"At least 2 clusters are needed, and fewer than there are observations."
         )
-        raise ValueError(msg)
+        raise UndefinedError(msg)
 
 
 def check_radii(contact_radius: float, context_radius: float) -> None:

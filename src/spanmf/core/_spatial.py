@@ -1,4 +1,4 @@
-"""Statistics of labels and values in space: CHAOS and Moran's I."""
+"""Statistics of labels and values in space: CHAOS, PAS, Moran's I, Geary's C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from scipy.spatial import cKDTree
 
+from . import _knn
 from ._joincount import EdgeSums, edge_sums
 
 if TYPE_CHECKING:
@@ -33,6 +34,32 @@ def nearest_in_group(coords: np.ndarray, groups: np.ndarray) -> np.ndarray:
         tree = cKDTree(coords[rows], balanced_tree=False)
         rows = rows[tree.indices]  # asked in the order of the leaves, which keeps them in cache
         out[rows] = tree.query(coords[rows], k=2)[0][:, 1]
+    return out
+
+
+def neighbours_in_group(coords: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the k nearest other points of each point's group (n × k, int32; −1 where there are fewer)."""
+    out = np.full((len(coords), k), -1, dtype=np.int32)
+    for rows in group_rows(groups):
+        found = min(k, len(rows) - 1)
+        if found > 0:
+            out[rows, :found] = rows[_knn.nearest(coords[rows], found + 1)[0][:, 1:]]
+    return out
+
+
+@njit(cache=True)
+def outnumbered(neighbours, codes):
+    """Whether more than half of a point's neighbours (n × k; −1 for none) have another code: 1 or 0; −1 without any."""
+    n, k = neighbours.shape
+    out = np.empty(n, np.int8)
+    for i in range(n):
+        others, there = 0, 0
+        for c in range(k):
+            j = neighbours[i, c]
+            if j >= 0:
+                there += 1
+                others += codes[j] != codes[i]
+        out[i] = -1 if there == 0 else (2 * others > there)
     return out
 
 
@@ -65,6 +92,45 @@ def morans_i(
         moment = _under_permutation if assumption == "randomisation" else _under_normality
         variance = moment(n, sums, kurtosis) - expected**2
     return observed, expected, np.sqrt(np.maximum(variance, 0.0))
+
+
+def gearys_c(
+    A: sp.csr_matrix, V: np.ndarray, assumption: Literal["randomisation", "normality"]
+) -> tuple[np.ndarray, float, np.ndarray]:
+    r"""Geary's C of every column of ``V`` (n × k), its expectation and its standard deviation.
+
+    .. math:: C = \frac{n - 1}{2 S_0} \frac{\sum_{ij} A_{ij} (v_i - v_j)^2}{\sum_i (v_i - \bar v)^2}, \qquad E\,C = 1
+
+    with the variance of Cliff and Ord, as in :func:`morans_i`. NaN for constant columns and for a graph without edges.
+    """
+    n = len(V)
+    Z = V - V.mean(0)
+    Z[:, np.ptp(V, axis=0) == 0] = 0
+    squares = Z * Z
+    ss = squares.sum(0)
+    sums = edge_sums(A, np.zeros(n, dtype=np.int64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = (n - 1) / np.float64(2 * sums.S0) * _squared_differences(A.indptr, A.indices, A.data, Z) / ss
+        kurtosis = n * (squares * squares).sum(0) / ss**2
+        moment = _geary_under_permutation if assumption == "randomisation" else _geary_under_normality
+        variance = moment(n, sums, kurtosis)
+    return observed, 1.0, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _geary_under_permutation(n: int, sums: EdgeSums, kurtosis: np.ndarray) -> np.ndarray:
+    """Variance of C when the values are permuted over the observations."""
+    S0, S1, S2 = _cliff_ord(sums)
+    pairs = (n - 1) * S1 * (n * n - 3 * n + 3 - (n - 1) * kurtosis)
+    touching = (n - 1) * S2 * (n * n + 3 * n - 6 - (n * n - n + 2) * kurtosis) / 4
+    separate = S0**2 * (n * n - 3 - (n - 1) ** 2 * kurtosis)
+    return (pairs - touching + separate) / np.float64(n * (n - 2) * (n - 3) * S0**2)
+
+
+def _geary_under_normality(n: int, sums: EdgeSums, kurtosis: np.ndarray) -> np.ndarray:
+    """Variance of C of independent normal values; NaN where the kurtosis is (constant values)."""
+    S0, S1, S2 = _cliff_ord(sums)
+    variance = ((2 * S1 + S2) * (n - 1) - 4 * S0**2) / np.float64(2 * (n + 1) * S0**2)
+    return np.where(np.isnan(kurtosis), np.nan, variance)
 
 
 def _under_permutation(n: int, sums: EdgeSums, kurtosis: np.ndarray) -> np.ndarray:
@@ -100,4 +166,18 @@ def _quadratic_forms(indptr, indices, data, Z):
                 lag[c] += w * Z[j, c]
         for c in range(k):
             out[c] += Z[i, c] * lag[c]
+    return out
+
+
+@njit(cache=True)
+def _squared_differences(indptr, indices, data, Z):
+    """Σ_ij A_ij (z_i − z_j)² of every column, in one pass over A, in float64."""
+    n, k = Z.shape
+    out = np.zeros(k)
+    for i in range(n):
+        for e in range(indptr[i], indptr[i + 1]):
+            w, j = np.float64(data[e]), indices[e]
+            for c in range(k):
+                difference = Z[i, c] - Z[j, c]
+                out[c] += w * difference * difference
     return out

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _checks, _data
+from ._places import Places, library_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,18 +24,26 @@ def is_table(data: Any) -> bool:
 
 def label_codes(data: AnnData | None, labels: str | Sequence[Any] | np.ndarray, n_obs: int) -> np.ndarray:
     """Codes of the labels (int64; −1 where missing) from a column of the table or an array."""
+    return named_labels(data, labels, n_obs)[0]
+
+
+def named_labels(
+    data: AnnData | None, labels: str | Sequence[Any] | np.ndarray, n_obs: int
+) -> tuple[np.ndarray, list[str]]:
+    """Codes of the labels (int64; −1 where missing), and the names of those that are in use."""
     if isinstance(labels, str):
         if data is None:
             msg = f"The labels are given as a key ({labels!r}), which needs an AnnData as the first argument."
             raise TypeError(msg)
-        codes = _data.get_labels(data, labels)[0]
+        codes, names = _data.get_labels(data, labels)
     else:
         _checks.check_length(labels, n_obs, "`labels`")
-        codes = pd.factorize(pd.Series(labels))[0]
+        column = pd.Series(labels).astype("category").cat.remove_unused_categories()
+        codes, names = column.cat.codes.to_numpy(), [str(c) for c in column.cat.categories]
     if not (codes >= 0).any():
         msg = "No observation has a label: all are missing (NaN)."
         raise ValueError(msg)
-    return codes.astype(np.int64)
+    return codes.astype(np.int64), names
 
 
 def coordinates(data: Any, spatial_key: str, table_key: str | None) -> tuple[AnnData | None, np.ndarray]:
@@ -43,6 +52,17 @@ def coordinates(data: Any, spatial_key: str, table_key: str | None) -> tuple[Ann
         adata = _data.get_table(data, table_key)
         return adata, _data.get_coordinates(adata, spatial_key)
     return None, _checks.check_coordinates(data, None, len(data))
+
+
+def labelled_places(
+    data: Any, labels: Any, spatial_key: str, library_key: Any, table_key: str | None
+) -> tuple[Places, np.ndarray]:
+    """Places of the labelled observations, and their codes."""
+    adata, coords = coordinates(data, spatial_key, table_key)
+    codes = label_codes(adata, labels, len(coords))
+    libraries = library_codes(adata, library_key, len(coords))
+    known = codes >= 0
+    return Places(coords[known], libraries[known]), codes[known]
 
 
 def graph(

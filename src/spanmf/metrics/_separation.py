@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.metrics import davies_bouldin_score, silhouette_samples
+from sklearn.metrics import davies_bouldin_score
 
 from .. import _checks, _data, _keys
 from .._docs import doc
-from ..core import _scale
+from ..core import _scale, _silhouette
 from . import _inputs
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from spatialdata import SpatialData
+
+SAMPLE_SIZE = 10_000  # as published
 
 
 @doc
@@ -26,7 +28,8 @@ def silhouette(
     *,
     use_rep: str | None = None,
     scale: _scale.Scale = "gram",
-    sample_size: int | None = 10_000,
+    sample_size: int | None = SAMPLE_SIZE,
+    preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
     table_key: str | None = None,
@@ -61,6 +64,8 @@ def silhouette(
         With more labelled observations than this, score a random subsample of about this size, stratified by cluster
         and weighted by the clusters' sizes (at least two of each cluster). ``None``: all of them, which takes
         n² distances.
+    preset
+        ``"paper"``: on unscaled factors (``scale=None``), and the plain mean over the subsample.
     {rng}
     {table_key}
 
@@ -77,7 +82,8 @@ def silhouette(
 
     References
     ----------
-    Rousseeuw (1987), Journal of Computational and Applied Mathematics 20:53.
+    Rousseeuw (1987), Journal of Computational and Applied Mathematics 20:53. Mahmud et al. (2026), arXiv:2602.02638
+    (hSNMF).
 
     Examples
     --------
@@ -90,15 +96,25 @@ def silhouette(
     """
     if sample_size is not None:
         _checks.check_range("sample_size", sample_size, 3, integer=True)
-    Z, codes = _factors(data, labels, use_rep, scale, table_key)
+    _checks.check_choice("preset", preset, (None, "paper"))
+    Z, codes = _factors(data, labels, use_rep, None if preset else scale, table_key)
+    return sampled_silhouette(Z, codes, sample_size, _data.default_rng(rng, random_state), weighted=preset is None)
+
+
+def sampled_silhouette(
+    Z: np.ndarray, codes: np.ndarray, sample_size: int | None, rng: np.random.Generator, *, weighted: bool = True
+) -> float:
+    """Mean silhouette width of clusters 0, 1, … in Z, from a stratified sample; NaN with a warning for a constant Z."""
     if _is_constant(Z, "The silhouette"):
         return float("nan")
     sizes = np.bincount(codes)
     if sample_size is not None and sample_size < len(codes):
-        rows = stratified(codes, sample_size, _data.default_rng(rng, random_state))
+        rows = stratified(codes, sample_size, rng)
         Z, codes = Z[rows], codes[rows]
-    widths = np.bincount(codes, silhouette_samples(Z, codes)) / np.bincount(codes)
-    return float(widths @ sizes / sizes.sum())
+    s = _silhouette.widths(Z, codes)
+    if not weighted:
+        return float(s.mean())
+    return float(np.bincount(codes, s) / np.bincount(codes) @ sizes / sizes.sum())
 
 
 @doc
@@ -108,6 +124,9 @@ def davies_bouldin(
     *,
     use_rep: str | None = None,
     scale: _scale.Scale = "gram",
+    preset: Literal["paper"] | None = None,
+    rng: int | np.random.Generator = 0,
+    random_state: int | None = None,
     table_key: str | None = None,
 ) -> float:
     r"""Davies–Bouldin index of the clusters in the space of the factors.
@@ -133,6 +152,10 @@ def davies_bouldin(
         the labels (``obsm["X_hsnmf"]`` for ``"hsnmf"``).
     scale
         How factors are rescaled by their loadings, see :func:`silhouette`.
+    preset
+        ``"paper"``: on unscaled factors (``scale=None``), and with more than 10,000 labelled observations on a random
+        subsample of about that size, stratified by cluster.
+    {rng}
     {table_key}
 
     Returns
@@ -148,7 +171,8 @@ def davies_bouldin(
 
     References
     ----------
-    Davies and Bouldin (1979), IEEE Transactions on Pattern Analysis and Machine Intelligence 1:224.
+    Davies and Bouldin (1979), IEEE Transactions on Pattern Analysis and Machine Intelligence 1:224. Mahmud
+    et al. (2026), arXiv:2602.02638 (hSNMF).
 
     Examples
     --------
@@ -159,7 +183,11 @@ def davies_bouldin(
     >>> types < 2 < domains  # a cell's own programmes tell its type, not its domain
     True
     """
-    Z, codes = _factors(data, labels, use_rep, scale, table_key)
+    _checks.check_choice("preset", preset, (None, "paper"))
+    Z, codes = _factors(data, labels, use_rep, None if preset else scale, table_key)
+    if preset and len(codes) > SAMPLE_SIZE:
+        rows = stratified(codes, SAMPLE_SIZE, _data.default_rng(rng, random_state))
+        Z, codes = Z[rows], codes[rows]
     return float("nan") if _is_constant(Z, "Davies–Bouldin") else float(davies_bouldin_score(Z, codes))
 
 
