@@ -331,9 +331,7 @@ def _cluster(Z: np.ndarray, A: sp.csr_matrix, plan: _Plan, rng: np.random.Genera
         return _Found(_domains.potts_mixture(Z, plan.n_domains, _smooth.as_graph(A), rng))
     if plan.clustering == "kmeans":
         return _Found(_domains.k_means(Z, plan.n_domains, rng)[0])
-    seed = int(rng.integers(2**31 - 1))
-    _load_networkit()
-    F, D = feature_graph(Z, plan.n_neighbors, rng)
+    seed, F, D = neighbours(Z, plan.n_neighbors, rng)
     M = _graph.mix(A, F, plan.alpha)
     with status(f"tl.hsnmf: Leiden ({plan.flavor})", show=len(Z) >= LARGE):
         if plan.n_domains is None:
@@ -345,6 +343,13 @@ def _cluster(Z: np.ndarray, A: sp.csr_matrix, plan: _Plan, rng: np.random.Genera
             "`clustering='potts'` gives the wanted number."
         )
     return _Found(codes, resolution, (M, D))
+
+
+def neighbours(Z: np.ndarray, n_neighbors: int, rng: np.random.Generator) -> tuple[int, sp.csr_matrix, sp.csr_matrix]:
+    """What Leiden needs of Z alone: its seed, the feature graph and the distances."""
+    seed = int(rng.integers(2**31 - 1))
+    _load_networkit()
+    return seed, *feature_graph(Z, n_neighbors, rng)
 
 
 def _load_networkit() -> None:

@@ -177,13 +177,29 @@ def smooth_factors(
     problem: _fit.Problem, A: sp.csr_matrix, name: str, smoothing: str, *, beta: float, n_steps: int, weight: float
 ) -> tuple[Result, np.ndarray, np.ndarray]:
     """Factorise and smooth: the run, W and H."""
+    result, W, H = raw_factors(problem, A, name, smoothing, weight)
+    return result, *smoothed(problem, A, W, H, smoothing, beta=beta, n_steps=n_steps)
+
+
+def raw_factors(
+    problem: _fit.Problem, A: sp.csr_matrix, name: str, smoothing: str, weight: float
+) -> tuple[Result, np.ndarray, np.ndarray]:
+    """Factorise (under the graph term, if there is one): what does not depend on the steps of smoothing after it."""
     if smoothing == "laplacian":
         graph = _smooth.as_graph(_graph.symmetrised(A))  # L = D − A takes an undirected graph
         result = _fit.factorise(problem, name, graph=graph, graph_weight=_snmf.relative_weight(graph, weight))
-        return result, *_fit.by_size(result.W, result.H)
-    result = _fit.factorise(problem, name)
-    W, H = _fit.by_size(result.W, result.H)
+    else:
+        result = _fit.factorise(problem, name)
+    return result, *_fit.by_size(result.W, result.H)
+
+
+def smoothed(
+    problem: _fit.Problem, A: sp.csr_matrix, W: np.ndarray, H: np.ndarray, smoothing: str, *, beta: float, n_steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """W and H as they are kept, from those of the fit."""
+    if smoothing == "laplacian":
+        return W, H
     W = _smooth.diffuse(_smooth.as_graph(A), W, beta, n_steps)
     if smoothing == "refit":
         H = _snmf.refit_h(problem.X, W, H, problem.loss, problem.penalty)
-    return result, *_fit.unit_loadings(problem, W, H)
+    return _fit.unit_loadings(problem, W, H)
