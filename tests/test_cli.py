@@ -26,7 +26,7 @@ from sklearn.metrics import adjusted_rand_score
 from support import changed, small_tissue, snapshot
 
 import spanmf as sn
-from spanmf import _runs, cli
+from spanmf import _options, _runs, cli
 from spanmf.io import _folder
 
 N, K = 240, 4
@@ -303,7 +303,7 @@ def test_normalising_does_not_replace_a_layer(source, tmp_path):
         (("--library-key", "nope"), "'nope' is not in `adata.obs`, which holds 'domain', 'sample'"),
         (("--reference-key", "nope"), "'nope' is not in `adata.obs`"),
         (("--spatial-key", "nope"), "'nope' is not in `adata.obsm`"),
-        (("--n-components", "41"), "`n_components` is 41"),
+        (("--n-components", "41"), "--n-components is 41"),
         (("--contact-radius", "1e-6", "--context-radius", "0"), "No two observations are within"),
         (("--platform", "xenium"), "is a file. Name the Xenium output folder"),
     ],
@@ -390,6 +390,14 @@ def no_reading(monkeypatch):
         (("hsnmf", "a.h5ad", "-o", "out", "--platform", "codex"), "xenium"),
         (("hsnmf", "a.h5ad", "-o", "out", "--clustering", "potts"), "--clustering potts needs --n-domains"),
         (("hsnmf", "a.h5ad", "-o", "out", "--contact-radius", "20", "--context-radius", "10"), "--context-radius"),
+        (
+            ("hsnmf", "a.h5ad", "-o", "out", "--n-domains", "5", "--alpha", "0.2"),
+            "--alpha has no effect with --n-domains",
+        ),
+        (
+            ("hsnmf", "a.h5ad", "-o", "out", "--n-domains", "5", "--clustering", "leiden", "--resolution", "1"),
+            "--resolution has no effect with --n-domains: searched",
+        ),
         (("demo", "--n-cells", "10"), "at least 150"),
     ],
 )
@@ -420,9 +428,37 @@ def test_output_that_is_there(source, tmp_path, there, command):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("Pass `library_key='core'` to keep them apart.", "Pass --library-key core to keep them apart."),
+        ("`normalize=True`, or use `loss='kl'`.", "--normalize, or use --loss kl."),
+        ("`rng` must be, `layer=`: `adata.X`, `mask_var=None`", "--seed must be, --layer: `adata.X`, `mask_var=None`"),
+    ],
+)
+def test_messages_speak_as_the_shell_does(python, shell):
+    assert _options.in_shell_words(python) == shell
+
+
+def test_a_warning_names_the_flag(source, tmp_path):
+    adata = ad.read_h5ad(source)[::2].copy()
+    again = adata.copy()
+    again.obs_names = again.obs_names + "-b"
+    both = ad.concat({"a": adata, "b": again}, label="core")  # on top of each other
+    both.write_h5ad(tmp_path / "both.h5ad")
+    status, _, errors = run("hsnmf", tmp_path / "both.h5ad", "-o", tmp_path / "out", "--n-components", 2)
+    assert status == 0
+    assert "Pass --library-key core" in errors
+
+
 def test_defaults_in_the_help_are_those_of_the_functions():
     """And every option is a parameter of its function."""
-    functions = {cli.READ: sn.io.read, cli.GRAPH: sn.gr.contact_neighbors, cli.MODEL: sn.tl.hsnmf}
+    functions = {
+        cli.READ: sn.io.read,
+        cli.MAPS: sn.pl.factors,
+        cli.GRAPH: sn.gr.contact_neighbors,
+        cli.MODEL: sn.tl.hsnmf,
+    }
     for options, function in [*functions.items(), (cli.SHARED, sn.gr.contact_neighbors)]:
         parameters = inspect.signature(function).parameters
         for option in options:
@@ -445,7 +481,7 @@ def test_help(command):
     assert status == 0
     assert len(text) > 400
     if command == ("hsnmf",):
-        options = (*cli.READ, *cli.SHARED, *cli.GRAPH, *cli.MODEL)
+        options = (*cli.READ, *cli.SHARED, *cli.GRAPH, *cli.MAPS, *cli.MODEL)
         assert all(o.flag in text and f"(default: {o.default})"[:15] in text for o in options)
         assert all(word in text for word in ("examples:", "units:", "µm", "exit status", "--normalize"))
 

@@ -343,6 +343,20 @@ def test_empty_folder_lists_what_was_looked_for(tmp_path):
     assert all(p.looks_like in str(error.value) for p in PLATFORMS.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("filtered_feature_bc_matrix.h5", r"looks like Visium.*sq\.read\.visium"),
+        ("s1_cell_by_gene.csv", r"MERSCOPE.*sq\.read\.vizgen"),
+        ("lung_exprMat_file.csv", r"CosMx.*sq\.read\.nanostring"),
+    ],
+)
+def test_folder_of_a_platform_that_others_read(tmp_path, name, says):
+    (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=says):
+        sn.io.read(tmp_path)
+
+
 def test_file_of_another_kind(tmp_path):
     (tmp_path / "tissue.xlsx").write_text("no table")
     with pytest.raises(ValueError, match=r"tissue.xlsx.*not recognised.*\*\.h5ad"):

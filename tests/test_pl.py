@@ -379,6 +379,28 @@ def test_one_panel_returns_the_axes_and_takes_axes(adata):
     assert sn.pl.domains(adata, "label", ax=ax) is ax
 
 
+def test_maps_of_many_libraries_stay_large_enough_to_see():
+    table = ad.concat({f"core {i}": lattice() for i in range(12)}, label="core", index_unique="-")
+    table.obsm["X_nmf"] = np.random.default_rng(0).random((table.n_obs, 3))
+    axes = panels(sn.pl.factors(table, "nmf", library_key="core"))
+    fig = axes[0].figure
+    fig.canvas.draw()
+    assert len(axes) == 36
+    assert min(ax.get_window_extent().width / fig.dpi for ax in axes) > 1.5
+
+
+def test_libraries_of_the_graph_are_maps_of_their_own_where_they_overlap():
+    table = ad.concat({"a": lattice(), "b": lattice()}, label="slide", index_unique="-")
+    assert len(panels(sn.pl.domains(table, "label"))) == 1
+    sn.gr.contact_neighbors(table, library_key="slide")
+    assert [ax.get_title() for ax in panels(sn.pl.domains(table, "label"))] == ["a", "b"]
+    apart = table.copy()
+    apart.obsm["spatial"][apart.obs["slide"] == "b"] += 1e5
+    assert len(panels(sn.pl.domains(apart, "label"))) == 1
+    del table.obs["slide"]  # recorded, but gone
+    assert len(panels(sn.pl.domains(table, "label"))) == 1
+
+
 def test_ncols(adata):
     axes = panels(sn.pl.factors(adata, "nmf", ncols=1))
     assert {ax.get_subplotspec().colspan.start for ax in axes} == {0}

@@ -38,6 +38,10 @@ spatial_key
     "library_key": """\
 library_key
     Column of ``adata.obs`` that tells the samples (slides, TMA cores) apart.""",
+    "map_library_key": """\
+library_key
+    Column of ``adata.obs`` that tells the samples (slides, TMA cores) apart: a map each. ``None``: the one that
+    :func:`spanmf.gr.contact_neighbors` was given, where its samples lie on top of each other, else one map of all.""",
     "connectivity_key": """\
 connectivity_key
     Graph in ``adata.obsp``, with or without ``_connectivities``. ``None``: ``"contact"`` if it is there
@@ -49,6 +53,35 @@ cluster_key
 labels
     Categorical column of ``adata.obs``, or one label an observation. Observations without a label (NaN) are left out
     as if they were not there.""",
+    "marker_data": """\
+data
+    Annotated data matrix (a SpatialData is taken too: see ``table_key``), or X itself (n × p, sparse or dense).
+    Log-normalised values are meant.""",
+    "marker_options": """\
+markers
+    Genes by cluster: a mapping from label to names, a DataFrame with one column a cluster, or one with the columns
+    ``group`` and ``names`` (:func:`scanpy.get.rank_genes_groups_df`). All that are given count. ``None``: the genes
+    with the highest score of Wilcoxon's rank-sum test (corrected for ties) for the cluster against the rest, as far as
+    it is above 0.
+n_markers
+    Number of markers a cluster (found ones).
+min_cells
+    Smallest cluster whose markers are looked for.
+cross_fit
+    Find the markers in one random half of the observations and score the other, both ways. Without it they are
+    scored where they were found to be best, which flatters clusters of any kind. It does not undo that the labels
+    may come from the same values.
+preset
+    ``"paper"``: as published. Markers are found and scored in the same observations, without correction for ties; a
+    cluster of fewer than ``min_cells`` takes its most expressed genes for markers.
+var_names
+    Names of the columns of X. ``None``: ``adata.var_names``.
+layer
+    Layer to use instead of ``adata.X``.
+rng
+    Seed or :class:`numpy.random.Generator` of the halves.
+random_state
+    Alias of ``rng``, as in scanpy.""",
     "loss": """\
 loss
     ``"frobenius"`` for log-normalised values, ``"kl"`` for counts.""",

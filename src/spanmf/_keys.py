@@ -58,11 +58,8 @@ class FactorKeys:
 
 
 CONNECTIVITIES_SUFFIX = "_connectivities"
-SPATIAL = "spatial"
-ARRAY = (
-    "array_row",
-    "array_col",
-)  # Space Ranger's columns of obs: where on the array a spot lies  # obsm key of coordinates, and squidpy's base name of a graph
+SPATIAL = "spatial"  # obsm key of coordinates, and squidpy's base name of a graph
+ARRAY = ("array_row", "array_col")  # Space Ranger's columns of obs: where on the array a spot lies
 CONTACT = "contact"
 HYBRID = "hybrid"
 HIGHLY_VARIABLE = "highly_variable"
@@ -74,3 +71,8 @@ LEFT_OUT = "left_out"  # uns key: features of a file that are not genes, counted
 def hybrid_of(key_added: str) -> str:
     """Base name of the hybrid graph that belongs to domains."""
     return HYBRID if key_added == "hsnmf" else f"{key_added}_{HYBRID}"
+
+
+def sweep_labels(key_added: str) -> str:
+    """``obsm`` key of the labels of all runs of a sweep."""
+    return f"{key_added}_labels"

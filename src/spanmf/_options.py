@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ SHARED = (  # of the graph and the maps
     Option("--library-key", "one sample", "column of obs that tells the samples (slides, TMA cores) apart"),
     Option("--spatial-key", "spatial", "key of the coordinates in obsm"),
 )
+MAPS = (Option("--um-per-unit", "from the data", "µm in one unit of the coordinates, for the scale bar", positive),)
 MODEL = (
     Option("--n-components", 10, "number of factors", whole),
     Option("--n-domains", "open", "number of domains, if it is known", number(2, integer=True)),
@@ -95,6 +97,23 @@ MODEL = (
 def given(args: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
     """Parameters of a function that the user set."""
     return {o.name: getattr(args, o.name) for o in options if hasattr(args, o.name)}
+
+
+FLAGS = {o.name: o.flag for o in READ + GRAPH + SHARED + MAPS + MODEL} | {
+    "normalize": "--normalize",
+    "preset": "--preset",
+}
+IN_PYTHON = re.compile(rf"`({'|'.join(FLAGS)})(?:=('[^']*'|[\w.]*))?`")
+
+
+def in_shell_words(text: str) -> str:
+    """A message of the package with the parameters that it names as a shell knows them."""
+
+    def flag(found: re.Match[str]) -> str:
+        value = (found[2] or "").strip("'")
+        return FLAGS[found[1]] + (f" {value}" if value and value != "True" else "")
+
+    return IN_PYTHON.sub(flag, text)
 
 
 def check_output(out: Path, overwrite: bool, hint: str) -> None:

@@ -35,6 +35,7 @@ class Job:
     preset: str | None = None
     normalize: bool = False
     reference_key: str | None = None
+    maps: dict[str, Any] = field(default_factory=dict)  # um_per_unit
 
 
 def analyse(
@@ -152,15 +153,16 @@ def agreement_with(adata: AnnData, reference_key: str) -> dict[str, float]:
 
 def figures(adata: AnnData, job: Job) -> dict[str, Callable[[], Any]]:
     """What draws each figure."""
+    how = job.samples | job.maps
     out = {
-        "domains.png": lambda: pl.domains(adata, KEY, **job.samples),
-        "factors.png": lambda: pl.factors(adata, KEY, **job.samples),
+        "domains.png": lambda: pl.domains(adata, KEY, **how),
+        "factors.png": lambda: pl.factors(adata, KEY, **how),
         "loadings.png": lambda: pl.loadings(adata, KEY),
-        "graph.png": lambda: pl.graph(adata, cluster_key=KEY, **job.samples),
+        "graph.png": lambda: pl.graph(adata, cluster_key=KEY, **how),
     }
     if job.reference_key is not None:
         out["reference.png"] = lambda: pl.domains(
-            adata, job.reference_key, palette=reference_palette(adata, job.reference_key), **job.samples
+            adata, job.reference_key, palette=reference_palette(adata, job.reference_key), **how
         )
     return out
 

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from ._options import (
     GRAPH,
+    MAPS,
     MODEL,
     READ,
     SHARED,
     UsageError,
     check_output,
     given,
+    in_shell_words,
     number,
     seed,
     whole,
@@ -108,7 +110,11 @@ def build_parser() -> argparse.ArgumentParser:
     hsnmf.add_argument("input", metavar="INPUT", type=Path, help=".h5ad file, .zarr folder or Xenium output folder")
     hsnmf.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results")
     hsnmf.add_argument("--overwrite", action="store_true", help="replace earlier results in OUT (other files stay)")
-    for title, options in (("input", READ), ("samples and graph", SHARED + GRAPH), ("factors and domains", MODEL)):
+    for title, options in (
+        ("input", READ),
+        ("samples and graph", SHARED + GRAPH + MAPS),
+        ("factors and domains", MODEL),
+    ):
         group = hsnmf.add_argument_group(title)
         for option in options:
             option.add(group)
@@ -154,6 +160,13 @@ def check_usage(args: argparse.Namespace) -> None:
     if clustering in ("potts", "kmeans") and not hasattr(args, "n_domains"):
         msg = f"--clustering {clustering} needs --n-domains (leiden, with --resolution, does not)"
         raise UsageError(msg)
+    if hasattr(args, "n_domains"):
+        leiden = clustering == "leiden" or (clustering == "auto" and args.preset == "paper")
+        idle = [f"--{name}" for name in ("resolution", *(() if leiden else ("alpha", "flavor"))) if hasattr(args, name)]
+        if idle:
+            how = "searched for the wanted number" if leiden else "for --clustering leiden"
+            msg = f"{' and '.join(idle)} ha{'ve' if len(idle) > 1 else 's'} no effect with --n-domains: {how}"
+            raise UsageError(msg)
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -168,8 +181,9 @@ def run_hsnmf(args: argparse.Namespace, screen: Screen) -> None:
     from .io._folder import whole_folder
 
     job = Job(
-        given(args, SHARED), given(args, GRAPH), given(args, MODEL), args.preset, args.normalize, args.reference_key
-    )
+        given(args, SHARED), given(args, GRAPH), given(args, MODEL), args.preset, args.normalize, args.reference_key,
+        given(args, MAPS),
+    )  # fmt: skip
     with whole_folder(args.output, OUTPUTS) as folder:
         with screen.stage("read") as notes:
             adata = io.read(args.input, **given(args, READ))
@@ -269,7 +283,7 @@ def messages(screen: Screen, *, debug: bool) -> Iterator[None]:
     handler, level = LogToScreen(screen, logging.DEBUG if debug else logging.WARNING), log.level
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        screen.line(f"spanmf: warning: {' '.join(str(message).split())}")
+        screen.line(f"spanmf: warning: {in_shell_words(' '.join(str(message).split()))}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("default" if debug else "ignore")
@@ -363,6 +377,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if args.debug:
             screen.line(traceback.format_exc())
-        screen.line(f"spanmf: error: {'out of memory' if isinstance(error, MemoryError) else cause(error)}")
+        screen.line(
+            f"spanmf: error: {'out of memory' if isinstance(error, MemoryError) else in_shell_words(cause(error))}"
+        )
         return 1
     return 0

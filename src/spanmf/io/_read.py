@@ -34,6 +34,13 @@ PLATFORMS = {
     ),
 }
 
+OTHERS = {  # platforms that others read: what tells them, and the call
+    "Visium": ("*filtered_feature_bc_matrix.h5", "sq.read.visium(path)"),
+    "Visium HD": ("binned_outputs", "spatialdata_io.visium_hd(path)"),
+    "MERSCOPE": ("*cell_by_gene.csv", "sq.read.vizgen(path, counts_file=..., meta_file=...)"),
+    "CosMx": ("*exprMat_file.csv", "sq.read.nanostring(path, counts_file=..., meta_file=...)"),
+}
+
 
 @doc
 def read(
@@ -114,4 +121,10 @@ def _fail_unrecognised(path: Path) -> NoReturn:
     else:
         what = f"{str(path)!r} is a file of another kind"
     msg = f"{what}, which is not recognised. Looked for: {looked_for}. `platform=` names one that goes unrecognised."
+    for platform, (pattern, reader) in OTHERS.items():
+        if path.is_dir() and any(path.glob(pattern)):
+            msg = (
+                f"{what}, which looks like {platform}. Read it with `adata = {reader}`, and pass that on "
+                "(or store it: `adata.write_h5ad(...)`)."
+            )
     raise ValueError(msg)

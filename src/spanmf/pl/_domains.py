@@ -52,7 +52,7 @@ def domains(
     {palette}
     ncols
         Panels a row.
-    {library_key}
+    {map_library_key}
     {spatial_key}
     {map_parameters}
     {table_key}

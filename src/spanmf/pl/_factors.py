@@ -64,7 +64,7 @@ def factors(
         Colour map. ``None``: matplotlib's "magma", turned so that high values stand out from the background.
     ncols
         Panels a row, where there is one library or one component (else a row is a component, a column a library).
-    {library_key}
+    {map_library_key}
     {spatial_key}
     {map_parameters}
     {table_key}
@@ -109,8 +109,8 @@ def factors(
     grid = panels.reshape(len(components), len(sections))
     for k, row in zip(components, grid, strict=True):
         name, features = f"factor {k}", _top_names(table, keys, k, n_features)
-        cells = _draw_factor(row, sections, W[:, k], Normalize(0, top_of_scale(W[:, k], clip)), value_map(cmap))
-        _small_colorbar(cells, row[-1], clipped=W[:, k].max() > cells.norm.vmax)
+        cells = draw_factor(row, sections, W[:, k], Normalize(0, top_of_scale(W[:, k], clip)), value_map(cmap))
+        small_colorbar(cells, row[-1], clipped=W[:, k].max() > cells.norm.vmax)
         if len(sections) == 1:
             _title(row[0], name, features)
         elif table_like:
@@ -124,7 +124,7 @@ def factors(
     return _map.result(fig, panels)
 
 
-def _draw_factor(
+def draw_factor(
     row: np.ndarray, sections: Sequence[_map.Section], values: np.ndarray, norm: Normalize, cmap: Colormap
 ) -> ScalarMappable:
     """One factor, a section an axes, high values on top."""
@@ -167,7 +167,8 @@ def _fitting(ax: Axes, features: list[str]) -> str:
     return [texts[0], *(t for t in texts[1:] if len(t) <= room)][-1]
 
 
-def _small_colorbar(cells: ScalarMappable, ax: Axes, clipped: bool) -> None:
+def small_colorbar(cells: ScalarMappable, ax: Axes, clipped: bool) -> None:
+    """A short bar beside an axes, from 0 to the top of the colours."""
     high = cells.norm.vmax
     bar = ax.figure.colorbar(cells, ax=ax, shrink=0.4, aspect=12, pad=0.02, ticks=[0, high])
     bar.ax.set_yticklabels(["0", f"{'≥ ' if clipped else ''}{high:.2g}"], fontsize=_map.SMALL)

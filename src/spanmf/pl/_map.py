@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 VISIUM_SPOT_UM = 65.0  # Space Ranger's `spot_diameter_fullres` is that of a spot of 65 µm (pitch 100 µm), not of 55
 MIN_DIAMETER_PT = 1.0  # a smaller disc is about a pixel or less, and fades
 MAX_WIDTH, MAX_HEIGHT = 16.0, 22.0  # inches
+MIN_SIDE = 1.9  # inches, of a map among many: a wider or higher figure is better than maps that show nothing
 SMALL = 7.5  # font size of what is read second
 IMAGE_DPI = 150  # the coarsest image that has this resolution is drawn
 IMAGE_ALPHA = 0.5  # the tissue stays behind the colours of the cells
@@ -72,6 +73,8 @@ def read_sections(
         if value is not None:
             _checks.check_range(what, value, 0, open_low=True)
     xy = _data.get_coordinates(adata, spatial_key)[:, :2]
+    if library_key is None:
+        library_key = overlapping_libraries(adata, xy)
     found = []
     for name, rows in _data.iter_libraries(*_data.get_libraries(adata, library_key)):
         spacing = cell_spacing(xy[rows])
@@ -91,6 +94,18 @@ def read_sections(
         replace(s, window=_around(s.xy, half / u), diameter=float(d))
         for s, u, d in zip(found, units, diameters, strict=True)
     ]
+
+
+def overlapping_libraries(adata: AnnData, xy: np.ndarray) -> str | None:
+    """The libraries that the contact graph was built with, where some lie on top of each other, else None."""
+    graph = adata.uns.get(_keys.GraphKeys(_keys.CONTACT).neighbors, {})
+    key = graph.get("params", {}).get("library_key") if isinstance(graph, dict) else None
+    if key not in adata.obs or adata.obs[key].isna().any():
+        return None
+    members = [xy[rows] for _, rows in _data.iter_libraries(*_data.get_libraries(adata, key))]
+    low, high = np.array([m.min(0) for m in members]), np.array([m.max(0) for m in members])
+    apart = ((low[:, None] > high) | (high[:, None] < low)).any(-1)
+    return key if (~apart).sum() > len(members) else None
 
 
 def _around(xy: np.ndarray, half: np.ndarray) -> tuple[float, float, float, float]:
@@ -159,6 +174,7 @@ def make_panels(
         most = np.clip(MAX_WIDTH // (width + 0.35), 1, 5)
         ncols = int(np.ceil(n / np.ceil(n / most)))
     fit = min(1.0, 9 / width, MAX_WIDTH / (min(n, ncols) * width), MAX_HEIGHT / (np.ceil(n / ncols) * height))
+    fit = max(fit, min(1.0, MIN_SIDE / max(width, height)))
     return empty_axes(n, ncols, width=fit * width + 0.35, height=fit * height + 0.45, ax=ax)
 
 
