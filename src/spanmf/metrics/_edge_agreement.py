@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from .. import _checks
 from .._docs import doc
@@ -14,7 +15,6 @@ from . import _inputs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
@@ -34,6 +34,7 @@ def edge_agreement(
     labels: str | Sequence[Any] | np.ndarray,
     *,
     connectivity_key: str | None = None,
+    preset: Literal["paper"] | None = None,
     table_key: str | None = None,
 ) -> EdgeAgreement:
     r"""Share of the edges (by weight) whose two ends carry the same label, against random labelling.
@@ -59,6 +60,9 @@ def edge_agreement(
         non-negative weights). Self-loops do not count; a graph that is not symmetric is read as (A + Aᵀ)/2.
     {labels}
     {connectivity_key}
+    preset
+        ``"paper"``: every edge counts the same. (The paper gives it on the contact and on the context graph, as after
+        ``sn.gr.contact_neighbors(adata, 20, 0, key_added="ring")`` and ``sn.gr.contact_neighbors(adata, 20, 80)``.)
     {table_key}
 
     Returns
@@ -87,7 +91,10 @@ def edge_agreement(
     >>> [round(x, 3) for x in result]
     [0.833, 0.455, 0.144, 2.635]
     """
+    _checks.check_choice("preset", preset, (None, "paper"))
     adata, A, _ = _inputs.graph(data, connectivity_key, table_key)
+    if preset is not None:
+        A = sp.csr_matrix((np.ones_like(A.data), A.indices, A.indptr), shape=A.shape)
     codes = _inputs.label_codes(adata, labels, A.shape[0])
     sums = _joincount.edge_sums(A, codes)
     if sums.S0 == 0:

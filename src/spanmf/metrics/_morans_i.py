@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import pandas as pd
-from scipy.special import ndtr
-
-from .. import _checks, _data, _keys
+from .. import _checks, _data
 from .._docs import doc
 from ..core import _spatial
 from . import _inputs
+from ._autocorrelation import results, values_of, warn_if_circular, warn_if_nan
+from ._smoothing import run_params, smoothed_null, smoothing_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
+
+    from ._smoothing import Smoothing
 
 
 @doc
@@ -25,7 +27,13 @@ def morans_i(
     values: str | np.ndarray | pd.DataFrame,
     *,
     connectivity_key: str | None = None,
-    assumption: Literal["randomisation", "normality"] = "randomisation",
+    assumption: Literal["randomisation", "normality", "smoothed"] = "randomisation",
+    beta: float | None = None,
+    n_steps: int | None = None,
+    n_permutations: int = 100,
+    preset: Literal["paper"] | None = None,
+    rng: int | np.random.Generator = 0,
+    random_state: int | None = None,
     table_key: str | None = None,
 ) -> pd.DataFrame:
     r"""Moran's I of every factor, with its expectation, standard deviation and p-value.
@@ -38,7 +46,8 @@ def morans_i(
     **What else moves it.** On a graph that smoothed the factors it is **circular**: the diffusion of the hSNMF paper
     lifts pure noise from 0.00 to 0.17 and an I of 0.20 to 0.88, and another radius does not cure it. The p-values hold
     for factors that were *not* smoothed; a warning says so where the table records that the scoring graph smoothed
-    them. A wider radius lowers I. z grows as :math:`\sqrt{n}`, so that at the size of a tissue any structure is
+    them. Smoothed ones can be held against smoothed noise only (``assumption="smoothed"``): ``expected`` is then what
+    the same values have without any order of their own. A wider radius lowers I. z grows as :math:`\sqrt{n}`, so that at the size of a tissue any structure is
     significant: read I first. Isolated observations count in n and add nothing.
 
     Parameters
@@ -51,7 +60,17 @@ def morans_i(
         where :func:`scanpy.metrics.morans_i` has one row a feature).
     {connectivity_key}
     assumption
-        Variance under permuted values (``"randomisation"``) or under independent normal values (``"normality"``).
+        What ``expected`` and ``sd`` are of: permuted values (``"randomisation"``) or independent normal values
+        (``"normality"``), both exact; or, for factors that were smoothed, rows put to random positions and smoothed again over
+        the same graph (``"smoothed"``), by permutations.
+    beta, n_steps
+        How the values were smoothed, :math:`W \leftarrow (1-\beta) W + \beta P W` (``"smoothed"`` only). ``None``: what the
+        run records. An array is smoothed again over the graph that scores it.
+    n_permutations
+        Number of permutations (``"smoothed"`` only). The mean and the sd of I are taken from them, and z and p from these.
+    preset
+        ``"paper"``: the first factor only, on the graph that smoothed the factors, and without the warning.
+    {rng}
     {table_key}
 
     Returns
@@ -66,11 +85,12 @@ def morans_i(
     KeyError
         If the factors or the graph are not in the table.
     ValueError
-        If sizes differ or values are not finite.
+        If sizes differ or values are not finite; if ``"smoothed"`` lacks ``beta`` and ``n_steps``.
 
     References
     ----------
-    Moran (1950), Biometrika 37:17. Cliff and Ord (1981), Spatial Processes: Models and Applications, ch. 2.
+    Moran (1950), Biometrika 37:17. Cliff and Ord (1981), Spatial Processes: Models and Applications, ch. 2. Mahmud et
+    al. (2026), arXiv:2602.02638 (hSNMF).
 
     Examples
     --------
@@ -83,66 +103,57 @@ def morans_i(
     >>> table["I"].round(2).tolist(), (table["pval_adj"] < 0.01).tolist()
     ([0.99, -0.03], [True, False])
     """
-    _checks.check_choice("assumption", assumption, ("randomisation", "normality"))
+    _checks.check_choice("assumption", assumption, ("randomisation", "normality", "smoothed"))
+    _checks.check_choice("preset", preset, (None, "paper"))
+    _checks.check_range("n_permutations", n_permutations, 2, integer=True)
+    adata = _data.get_table(data, table_key) if _inputs.is_table(data) else None
+    how = (
+        smoothing_of(run_params(adata, values.removeprefix("X_")))
+        if adata is not None and isinstance(values, str)
+        else None
+    )
+    if preset is not None and connectivity_key is None and how is not None:
+        connectivity_key = how.connectivity_key
     adata, A, scored_on = _inputs.graph(data, connectivity_key, table_key)
-    V, names = _values(adata, values, A.shape[0])
-    if adata is not None and isinstance(values, str):
-        _warn_if_circular(adata, values.removeprefix("X_"), scored_on)
+    V, names = values_of(adata, values, A.shape[0])
+    if preset is not None:
+        V, names = V[:, :1], names[:1]
 
-    observed, expected, sd = _spatial.morans_i(A, V, assumption)
-    _warn_if_nan(observed, sd, V, A)
-    z = np.divide(observed - expected, sd, out=np.full(len(sd), np.nan), where=sd > 0)
-    pval = 2 * ndtr(-np.abs(z))
-    columns = {"I": observed, "expected": expected, "sd": sd, "z": z, "pval": pval, "pval_adj": _adjusted(pval)}
-    return pd.DataFrame(columns, index=names)
-
-
-def _values(adata: AnnData | None, values: Any, n_obs: int) -> tuple[np.ndarray, pd.Index]:
-    """Values as a new float64 array (n × k) and the names of its columns."""
-    if not isinstance(values, str):
-        V = _checks.check_representation(values, "`values`")
-        _checks.check_length(V, n_obs, "`values`")
-    elif adata is None:
-        msg = f"The values are given as a key ({values!r}), which needs an AnnData as the first argument."
-        raise TypeError(msg)
+    if assumption == "smoothed":
+        smoother, beta, n_steps = _smoother(adata, A, scored_on, how, beta, n_steps)
+        observed = _spatial.morans_i(A, V, "normality")[0]
+        null = smoothed_null(
+            A, smoother, V, beta=beta, n_steps=n_steps, n_permutations=n_permutations,
+            rng=_data.default_rng(rng, random_state),
+        )  # fmt: skip
+        expected, sd = null.mean(0), null.std(0, ddof=1)
     else:
-        V = _data.get_representation(adata, values)
-    names = values.columns if isinstance(values, pd.DataFrame) else pd.RangeIndex(V.shape[1])
-    return np.ascontiguousarray(V, dtype=np.float64), names.rename("factor")
+        if preset is None:
+            warn_if_circular(adata, values, scored_on, "Moran's I is high")
+        observed, expected, sd = _spatial.morans_i(A, V, assumption)
+    warn_if_nan(observed, sd, V, A, "Moran's I")
+    return results("I", observed, expected, sd, names)
 
 
-def _warn_if_circular(adata: AnnData, key: str, scored_on: str | None) -> None:
-    """The run that made the factors may have smoothed them over the very graph they are scored on."""
-    run = adata.uns.get(_keys.FactorKeys(key).provenance)
-    params = run.get("params") if hasattr(run, "get") else None
-    if not hasattr(params, "get") or "smoothing" not in params or not params.get("smooth", True):
-        return
-    smoothed_on = params.get("connectivity_key")
-    if scored_on is not None and scored_on in (smoothed_on, _keys.GraphKeys(str(smoothed_on)).connectivities):
-        _checks.warn(
-            f"The factors {key!r} were smoothed over the graph {scored_on!r} that scores them: Moran's I is high by "
-            "construction and its p-values do not hold. Score factors that were not smoothed (`sn.tl.nmf`)."
+def _smoother(
+    adata: AnnData | None,
+    A: sp.csr_matrix,
+    scored_on: str | None,
+    how: Smoothing | None,
+    beta: float | None,
+    n_steps: int | None,
+) -> tuple[sp.csr_matrix, float, int]:
+    """Graph, share and steps of the smoothing that is to be repeated: as given, else as the run records them."""
+    beta = how.beta if beta is None and how is not None else beta
+    n_steps = how.n_steps if n_steps is None and how is not None else n_steps
+    if beta is None or n_steps is None:
+        msg = (
+            "The table does not say by which `beta` and `n_steps` these values were smoothed: give both. Factors smoothed inside "
+            "the fit (`smoothing='laplacian'`) have none; for values that were not smoothed use `assumption='randomisation'`."
         )
-
-
-def _warn_if_nan(observed: np.ndarray, sd: np.ndarray, V: np.ndarray, A: sp.csr_matrix) -> None:
-    if not A.data.any():
-        _checks.warn("Moran's I is NaN: the graph has no edges.")
-        return
-    constant = np.flatnonzero(np.ptp(V, axis=0) == 0)
-    if constant.size:
-        _checks.warn(f"Moran's I is NaN for constant factors (column {', '.join(map(str, constant))}).")
-    if (np.isnan(sd) & ~np.isnan(observed)).any():
-        _checks.warn(f"Moran's I has no p-value: {len(V)} observations are too few.")
-
-
-def _adjusted(pval: np.ndarray) -> np.ndarray:
-    """Benjamini–Hochberg over the p-values that are there."""
-    out = np.full(len(pval), np.nan)
-    known = np.flatnonzero(~np.isnan(pval))
-    if known.size == 0:
-        return out
-    order = known[np.argsort(pval[known])[::-1]]  # largest first
-    ranks = np.arange(len(order), 0, -1)
-    out[order] = np.minimum(1, np.minimum.accumulate(pval[order] * len(order) / ranks))
-    return out
+        raise ValueError(msg)
+    _checks.check_range("beta", beta, 0, 1)
+    _checks.check_range("n_steps", n_steps, 0, integer=True)
+    if how is None or how.is_over(scored_on):
+        return A, beta, n_steps
+    return _data.get_graph(adata, how.connectivity_key)[0], beta, n_steps

@@ -8,6 +8,7 @@ import pandas as pd
 
 from .. import _checks, _data
 from .._docs import doc
+from ._per_library import ALL
 from ._rows import ROWS
 from ._scorer import Line, Scorer
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-ALL = "all"  # the name of the pooled value among the libraries
 COLUMNS = ["key", "library", "metric", "value", "better", "note"]
 
 
@@ -122,13 +122,14 @@ def panel(
         "layer": layer,
         "rng": int(_data.default_rng(rng, random_state).integers(2**31 - 1)),
     }
+    codes, names = _data.get_libraries(adata, library_key)
+    if per_library:
+        _check_per_library(library_key, names)
     lines, circular = _scored(adata, keys, options)
     scored = {ALL: lines}
     if per_library:
-        _check_per_library(library_key)
-        codes, names = _data.get_libraries(adata, library_key)
         for name, rows in _data.iter_libraries(codes, names):
-            scored[name] = _of_library(adata, rows, keys, options)
+            scored[name] = _scored(adata[rows], keys, options)[0]
     if circular:
         _checks.warn(
             f"The factors of {_checks._listed(circular)} were smoothed over the graph that scores them: Moran's I, Geary's C and "
@@ -142,20 +143,13 @@ def _scored(adata: AnnData, keys: list[str], options: dict) -> tuple[dict[str, l
     """Lines of every key, and the keys whose factors were smoothed over the scoring graph."""
     scorer = Scorer(adata, **options)
     candidates = {key: scorer.candidate(key) for key in keys}  # what is not there is said before long work
-    smoothed_on = {
-        key: c.factors.smoothing.connectivity_key
-        for key, c in candidates.items()
-        if c.factors is not None and c.factors.smoothing is not None
-    }
-    circular = [key for key, graph in smoothed_on.items() if graph == scorer.graph_key]
+    hows = {key: c.factors.smoothing for key, c in candidates.items() if c.factors is not None}
+    circular = [key for key, how in hows.items() if how is not None and how.is_over(scorer.graph_key)]
     return {key: scorer.score(c, ROWS) for key, c in candidates.items()}, circular
 
 
-def _of_library(adata: AnnData, rows: np.ndarray, keys: list[str], options: dict) -> dict[str, list[Line]]:
-    return _scored(adata[rows], keys, options)[0]
-
-
-def _check_per_library(library_key: str | None) -> None:
+def _check_per_library(library_key: str | None, names: list[str]) -> None:
     if library_key is None:
         msg = "`per_library=True` needs `library_key`, the column of `adata.obs` that tells the libraries apart."
         raise ValueError(msg)
+    _checks.check_library_names(names, library_key)

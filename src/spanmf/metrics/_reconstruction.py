@@ -34,7 +34,8 @@ def reconstruction_error(
 
     **What else moves it.** It falls with the number of components and depends on the normalisation and on which genes
     are used (sparse, lowly expressed genes lower it): compare it on the same matrix only. W that was smoothed after
-    the fit while H was not refitted has a large one by construction.
+    the fit while H was not refitted has a large one by construction: that is the published form, the error of what
+    ``sn.tl.snmf(adata, preset="paper")`` or ``sn.tl.hsnmf(adata, preset="paper")`` leave in the table.
 
     Parameters
     ----------

@@ -157,6 +157,13 @@ class Scorer:
         except KeyError:
             return None
 
+    def another_graph(self, key: str) -> sp.csr_matrix | None:
+        """Give the graph of this ``obsp`` key (with or without its suffix); None where it is gone."""
+        try:
+            return _data.get_graph(self.adata, key)[0]
+        except KeyError:
+            return None
+
     @cached_property
     def libraries(self) -> np.ndarray:
         """Library code of every observation."""

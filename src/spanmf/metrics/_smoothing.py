@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 
 class Smoothing(NamedTuple):
-    """Over which graph (full ``obsp`` key) and, where it was by diffusion, how far."""
+    """Over which graph (``obsp`` key, with or without its suffix) and, where it was by diffusion, how far."""
 
     connectivity_key: str
     beta: float | None = None
     n_steps: int | None = None
+
+    def is_over(self, key: str | None) -> bool:
+        """Whether ``key`` is the full ``obsp`` key of that graph."""
+        names = self.connectivity_key, _keys.GraphKeys(self.connectivity_key).connectivities
+        return key is not None and key in names
 
 
 def run_params(adata: AnnData, key: str) -> Mapping[str, Any]:
@@ -36,8 +41,6 @@ def smoothing_of(params: Mapping[str, Any]) -> Smoothing | None:
     if "smoothing" not in params or not params.get("smooth", True) or "connectivity_key" not in params:
         return None
     key = str(params["connectivity_key"])
-    if not key.endswith(_keys.CONNECTIVITIES_SUFFIX):
-        key = _keys.GraphKeys(key).connectivities
     if "beta" not in params or "n_steps" not in params:
         return Smoothing(key)
     return Smoothing(key, float(params["beta"]), int(params["n_steps"]))
