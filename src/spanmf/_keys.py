@@ -57,6 +57,34 @@ class FactorKeys:
         return self.key
 
 
+@dataclass(frozen=True)
+class NicheKeys:
+    """Slots of the composition of each observation's surroundings with base name ``key``."""
+
+    key: str
+
+    @property
+    def shares(self) -> str:
+        """``obsm`` key of the shares (observations × labels)."""
+        return self.key
+
+    @property
+    def dominant(self) -> str:
+        """``obs`` key of the commonest label around."""
+        return self.key
+
+    @property
+    def n_neighbors(self) -> str:
+        """``obs`` key of the number of labelled neighbours."""
+        return f"{self.key}_n_neighbors"
+
+    @property
+    def provenance(self) -> str:
+        """``uns`` key of parameters, the labels as they were, and versions."""
+        return self.key
+
+
+ISOLATED = "isolated"  # label of observations without neighbours
 CONNECTIVITIES_SUFFIX = "_connectivities"
 SPATIAL = "spatial"  # obsm key of coordinates, and squidpy's base name of a graph
 ARRAY = ("array_row", "array_col")  # Space Ranger's columns of obs: where on the array a spot lies
