@@ -266,6 +266,16 @@ def storable(values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def storable_names(names: Iterable[Any]) -> list[str]:
+    """Names of columns that a store can hold: without ``/``, and still distinct. The originals belong into ``uns``."""
+    out: list[str] = []
+    for name in (str(x).replace("/", "|") for x in names):
+        while name in out:
+            name += "_"
+        out.append(name)
+    return out
+
+
 def write_factors(adata: AnnData, key: str, W: np.ndarray, H: np.ndarray, mask: np.ndarray) -> None:
     """Write W and Hᵀ (zero rows for masked-out variables), both float32."""
     keys = _keys.FactorKeys(key)

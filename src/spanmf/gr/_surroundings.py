@@ -1,0 +1,67 @@
+"""The graph on which neighbours are counted: one of the table, or all pairs within a radius."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _checks, _data, _keys
+from ..core import _graph
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from anndata import AnnData
+
+
+def surroundings(
+    table: AnnData,
+    radius: float | None,
+    connectivity_key: str | None,
+    libraries: np.ndarray,
+    spatial_key: str,
+    *,
+    weighted: bool = False,
+) -> tuple[sp.csr_matrix, dict[str, Any]]:
+    """Symmetric graph without self-loops (every edge 1 unless ``weighted``), and what it was made from."""
+    if radius is None:
+        A, key = _data.get_graph(table, connectivity_key)
+        _checks.check_edges(A, key)
+        if not _is_ours(table, key):
+            A = _graph.symmetrised(A)
+        return (A if weighted else _ones(A)), {"connectivity_key": key}
+    if connectivity_key is not None:
+        msg = "Give `radius` or `connectivity_key`, not both: each says who is a neighbour."
+        raise ValueError(msg)
+    A, _ = within(table, radius, libraries, spatial_key)
+    return A, {"radius": float(radius), "spatial_key": spatial_key}
+
+
+def within(
+    table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """All pairs of a library within a radius (each 1), and their lengths."""
+    _checks.check_range("radius", radius, 0, open_low=True)
+    coords = _data.get_coordinates(table, spatial_key)
+    rng = np.random.default_rng(0)
+    degree = _graph.expected_degree(coords, libraries, radius, rng)
+    if degree > _checks.MAX_MEAN_DEGREE:
+        _checks.fail_too_dense(radius, degree, len(coords), _graph.spacing(coords, libraries, rng).nearest)
+    A, D = _graph.radius_graph(coords, libraries, float(radius), contact_weight=1.0)
+    if A.nnz == 0:
+        _checks.fail_isolated(radius, 0.0, _graph.spacing(coords, libraries, rng).nearest)
+    return A, D
+
+
+def _is_ours(table: AnnData, key: str) -> bool:
+    """Whether the graph was made by ``gr.contact_neighbors``, which is symmetric."""
+    run = table.uns.get(_keys.GraphKeys(key.removesuffix(_keys.CONNECTIVITIES_SUFFIX)).neighbors)
+    params = run.get("params") if hasattr(run, "get") else None
+    return hasattr(params, "get") and params.get("method") == "radius" and "contact_radius" in params
+
+
+def _ones(A: sp.csr_matrix) -> sp.csr_matrix:
+    """The same edges, each weighing 1 (the indices are shared: read only)."""
+    B = A.copy() if A.nnz == 0 else type(A)((np.ones_like(A.data), A.indices, A.indptr), shape=A.shape)
+    B.has_canonical_format = True
+    return B
