@@ -167,14 +167,18 @@ def check_expression(X: Any, name: str) -> None:
         raise ValueError(msg)
 
 
-def check_names(names: Any, n: int, what: str) -> None:
-    """One unique name a variable."""
+def check_n_names(names: Any, n: int, what: str) -> None:
+    """One name a variable."""
     if len(names) != n:
-        msg = f"{what} has {len(names)} entries, but X has {n} columns: one each is needed."
+        msg = f"{what} has {len(names)} entries, but there are {n} variables: one each is needed."
         raise ValueError(msg)
+
+
+def check_unique(names: Any, what: str) -> None:
+    """Names that are looked for must be unique."""
     if not names.is_unique:
         dup = names[names.duplicated()].unique()
-        msg = f"{len(dup)} names of {what} are not unique ({_listed(dup, 3)}). Call `adata.var_names_make_unique()` first."
+        msg = f"{len(dup)} {what} are not unique ({_listed(dup, 3)}). Call `adata.var_names_make_unique()` first."
         raise ValueError(msg)
 
 
@@ -437,6 +441,16 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise OSError(msg) from error
 
 
+def check_writable(path: Path) -> None:
+    """A file can be written there: its folder exists, and it is no folder itself."""
+    if path.is_dir():
+        msg = f"{str(path)!r} is a folder: name a file in it."
+        raise IsADirectoryError(msg)
+    if not path.absolute().parent.is_dir():
+        msg = f"There is no folder {str(path.absolute().parent)!r} for {path.name!r}. Make it first."
+        raise FileNotFoundError(msg)
+
+
 def check_exists(path: Path) -> None:
     """There must be a file or folder of this name."""
     if not path.exists():
@@ -467,6 +481,26 @@ def check_libraries(codes: np.ndarray, names: Sequence[str], library_key: str | 
         raise ValueError(msg)
 
 
+def check_same_rank(W: np.ndarray, H: np.ndarray, key: str) -> None:
+    """Factors and loadings of one run have as many components."""
+    if W.shape[1] != len(H):
+        msg = (
+            f"The factors {key!r} have {W.shape[1]} components in `adata.obsm`, and {len(H)} in `adata.varm`: they are of two "
+            "runs. Run the factorisation again, or remove one of them."
+        )
+        raise ValueError(msg)
+
+
+def check_library_names(names: Sequence[str], library_key: str | None) -> None:
+    """A library must not have the name that stands for all of them."""
+    if "all" in names:
+        msg = (
+            f"A library of `adata.obs[{library_key!r}]` is called 'all', which names all libraries together in the "
+            "result. Rename it first."
+        )
+        raise ValueError(msg)
+
+
 def check_key_added(key_added: Any) -> None:
     """A base name of slots must be a string that a store can hold."""
     if not isinstance(key_added, str) or not key_added or "/" in key_added:
@@ -476,8 +510,65 @@ def check_key_added(key_added: Any) -> None:
         raise ValueError(msg)
 
 
+def fail_missing(package: str, what: str, extra: str) -> NoReturn:
+    """An optional package is not installed."""
+    msg = f"{what} needs {package}, which is not installed. Install it with `pip install 'spanmf[{extra}]'`."
+    raise ImportError(msg)
+
+
 def check_flag(name: str, value: Any) -> None:
     """A switch must be True or False."""
     if not isinstance(value, (bool, np.bool_)):
         msg = f"`{name}` must be True or False, not {value!r}."
         raise TypeError(msg)
+
+
+def check_density(density: np.ndarray, threshold: float, n_components: int) -> None:
+    """At least one spectrum a component must pass the filter of the consensus."""
+    kept = int((density < threshold).sum())
+    if kept < n_components:
+        enough = np.sort(density)[n_components - 1]
+        msg = (
+            f"`density_threshold={threshold:g}` leaves {kept} of {len(density)} spectra, fewer than {n_components} components: "
+            f"the runs do not agree so closely. The lowest threshold that leaves enough is {enough:.3g}; ask for fewer "
+            "components, or more `n_restarts`."
+        )
+        raise ValueError(msg)
+
+
+def check_ranks(n_components: Any, n_obs: int, n_vars: int) -> list[int]:
+    """At least two different numbers of components, from 1 to min(n, p), in rising order."""
+    if isinstance(n_components, (str, dict)) or not hasattr(n_components, "__iter__"):
+        msg = f"`n_components` must be a range or a list of numbers to compare, e.g. `range(2, 21)`, not {n_components!r}."
+        raise TypeError(msg)
+    ranks = list(n_components)
+    for k in ranks:
+        check_n_components(k, n_obs, n_vars)
+    ranks = sorted({int(k) for k in ranks})
+    if len(ranks) < 2:
+        msg = f"`n_components` must hold at least two different numbers to compare, e.g. `range(2, 21)`, not {n_components!r}."
+        raise ValueError(msg)
+    return ranks
+
+
+def check_folds(n_folds: int, n_var_folds: int, n_tiles: int, n_obs: int, n_vars: int, most: int) -> None:
+    """Folds of tiles and of variables, each at least 2, that leave room for ``most`` components."""
+    check_range("n_folds", n_folds, 2, integer=True)
+    check_range("n_var_folds", n_var_folds, 2, integer=True)
+    check_range("n_tiles", n_tiles, 2, integer=True)
+    if n_tiles > n_obs // 2:
+        msg = f"`n_tiles` is {n_tiles}, but {n_obs} observations make at most {n_obs // 2} tiles of two."
+        raise ValueError(msg)
+    if n_folds > n_tiles:
+        msg = f"`n_folds` is {n_folds}, more than the {n_tiles} tiles. Ask for fewer folds, or more tiles with `n_tiles=`."
+        raise ValueError(msg)
+    if n_var_folds > n_vars:
+        msg = f"`n_var_folds` is {n_var_folds}, more than the {n_vars} variables in use. Ask for fewer."
+        raise ValueError(msg)
+    seen = n_vars - -(-n_vars // n_var_folds)
+    if most > seen:
+        msg = (
+            f"`n_components` goes up to {most}, but with {n_var_folds} folds only {seen} of {n_vars} variables are seen while one "
+            "fold is held out. Ask for fewer components, or more `n_var_folds`."
+        )
+        raise ValueError(msg)

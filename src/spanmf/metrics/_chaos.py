@@ -125,17 +125,30 @@ def chaos_of(
 ) -> float:
     """CHAOS of labels at places; NaN with a warning where there is none."""
     distance = _spatial.nearest_in_group(places.scaled, places.groups(codes))
+    value = mean_distance(distance)
+    if not normalized or np.isnan(value):
+        return value
+    if normalized == "permuted":
+        return _ratio(value, float(np.mean([_permuted(places, codes, r) for r in rng.spawn(n_permutations)])))
+    return over_floor(places, distance)
+
+
+def mean_distance(distance: np.ndarray) -> float:
+    """CHAOS from the distances to the nearest of the same label (NaN where alone)."""
     together = ~np.isnan(distance)
     if not together.any():
         _checks.warn("CHAOS is NaN: no two observations of a library share a label.")
         return float("nan")
-    value = float(distance[together].mean())
-    if not normalized:
-        return value
-    if normalized == "permuted":
-        scale = float(np.mean([_permuted(places, codes, generator) for generator in rng.spawn(n_permutations)]))
-    else:
-        scale = float(places.floor[together].mean())
+    return float(distance[together].mean())
+
+
+def over_floor(places: Places, distance: np.ndarray) -> float:
+    """CHAOS divided by that of the same observations with all labels equal; at least two share a label."""
+    together = ~np.isnan(distance)
+    return _ratio(float(distance[together].mean()), float(places.floor[together].mean()))
+
+
+def _ratio(value: float, scale: float) -> float:
     if scale == 0:
         _checks.warn("Normalised CHAOS is NaN: every observation has another at the same place.")
         return float("nan")
@@ -147,7 +160,8 @@ def _permuted(places: Places, codes: np.ndarray, rng: np.random.Generator) -> fl
     shuffled = codes.copy()
     for rows in _spatial.group_rows(places.libraries):
         shuffled[rows] = rng.permutation(codes[rows])
-    return float(np.nanmean(_spatial.nearest_in_group(places.scaled, places.groups(shuffled))))
+    distance = _spatial.nearest_in_group(places.scaled, places.groups(shuffled))
+    return float(distance[~np.isnan(distance)].mean())
 
 
 def published_chaos(places: Places, codes: np.ndarray) -> float:

@@ -43,9 +43,10 @@ def pas(
     of them is in the majority.
 
     **What else moves it.** Fewer and larger clusters lower it, since only borders count: it prefers the coarsest
-    labels. It does not depend on n or density where domains are much wider than ``n_neighbors`` cells, and rises on thin
-    layers, whose cells have most neighbours outside whatever the labels. Any smoothing lowers it. On a lattice of spots, which of
-    the equally distant ones are among the nearest is arbitrary.
+    labels. With more cells in the same domains it falls as :math:`1/\sqrt{n}`, since a smaller share of them lies within
+    ``n_neighbors`` cells of a border; it is high on thin layers, whose cells have most neighbours outside however right
+    the labels are. Any smoothing lowers it. On a lattice of spots it is arbitrary which of
+    the equally distant ones are among the nearest.
 
     Parameters
     ----------

@@ -234,7 +234,8 @@ class Scorer:
         W = _data.get_representation(self.adata, slot)
         H, base = None, str(slot).removeprefix("X_")
         if _keys.FactorKeys(base).loadings in self.adata.varm:
-            H = _data.get_factors(self.adata, base)[1]
+            H = np.ascontiguousarray(np.asarray(self.adata.varm[_keys.FactorKeys(base).loadings], dtype=np.float32).T)
+            _checks.check_same_rank(W, H, base)
         made = run_params(self.adata, base)
         return Factors(
             W,
