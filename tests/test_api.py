@@ -125,6 +125,10 @@ SIGNATURES = {
     "tl.project": ({"adata_query": REQUIRED, "adata_ref": REQUIRED}, {"key": "nmf", "layer": None, "key_added": None}),
     "tl.top_features": ({"adata": REQUIRED, "key": "hsnmf", "n_features": 10}, {}),
     "tl.match_labels": ({"adata": REQUIRED, "cluster_key": REQUIRED, "reference_key": REQUIRED}, {"key_added": None}),
+    "pl.pareto": (
+        {"table": REQUIRED, "x": None, "y": None},
+        {"objectives": None, "label": "front", "ax": None},
+    ),
     "metrics.pareto_front": ({"table": REQUIRED, "objectives": None}, {}),
     "metrics.hypervolume": ({"table": REQUIRED, "objectives": None}, {"reference": None}),
     "metrics.panel": (
@@ -155,7 +159,15 @@ NAMES = {
     "gr": {"contact_neighbors", "graph_summary", "hybrid_neighbors"},
     "tl": {"hsnmf", "match_labels", "nmf", "project", "snmf", "sweep", "top_features"},
     "metrics": {
+        "Enrichment",
         "LabelAgreement",
+        "MarkerCoherence",
+        "MarkerExclusion",
+        "enrichment",
+        "marker_coherence",
+        "marker_exclusion_rate",
+        "marker_specificity",
+        "marker_table",
         "asw",
         "gearys_c",
         "per_library",
@@ -172,8 +184,8 @@ NAMES = {
         "reconstruction_error",
         "silhouette",
     },
-    "pl": {"domains", "factors", "graph", "loadings", "metric_panel"},
-    "io": {"read"},
+    "pl": {"domains", "factors", "graph", "loadings", "metric_panel", "pareto"},
+    "io": {"read", "read_gmt"},
     "datasets": {"xenium_tissue"},
 }
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import davies_bouldin_score
 
-from .. import _checks, _data
+from .. import _checks
 from ..core import _error, _spatial
 from ._asw import SAMPLE_SIZE, asw_of
-from ._chaos import chaos_of
+from ._chaos import mean_distance, over_floor
 from ._edge_agreement import edge_agreement
 from ._label_agreement import label_agreement
+from ._marker_rows import MARKER_ROWS
 from ._pas import pas_of
 from ._scorer import Candidate, Row, Scorer
 from ._separation import sampled_silhouette
@@ -30,8 +31,9 @@ def _n_clusters(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
 
 def _chaos(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
     places = scorer.places(candidate.known)
-    value = chaos_of(places, candidate.compact)
-    return [value, chaos_of(places, candidate.compact, normalized=True)] if np.isfinite(value) else [value, value]
+    distance = _spatial.nearest_in_group(places.scaled, places.groups(candidate.compact))
+    value = mean_distance(distance)
+    return [value, value if np.isnan(value) else over_floor(places, distance)]
 
 
 def _pas(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
@@ -66,11 +68,9 @@ def _morans_i(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
     how = candidate.factors.smoothing
     if how is None:
         return [_mean(observed, "Moran's I"), expected]
-    if how.beta is None or how.connectivity_key not in scorer.adata.obsp:
+    smoother = A if how.is_over(scorer.graph_key) else scorer.another_graph(how.connectivity_key)
+    if how.beta is None or smoother is None:
         return [_mean(observed, "Moran's I"), np.nan]
-    smoother = A
-    if how.connectivity_key != scorer.graph_key:
-        smoother = _data.get_graph(scorer.adata, how.connectivity_key)[0]
     null = smoothed_null(
         A, smoother, W, beta=how.beta, n_steps=how.n_steps, n_permutations=NULL_PERMUTATIONS, rng=scorer.rng()
     )
@@ -94,14 +94,14 @@ def _circular(scorer: Scorer, candidate: Candidate) -> str:
     how = candidate.factors.smoothing
     if how is None:
         return ""
-    if how.connectivity_key == scorer.graph_key:
+    if how.is_over(scorer.graph_key):
         return f"Smoothed over the graph {scorer.graph_key!r} that scores: high by construction, see morans_i_null."
     return f"Smoothed over {how.connectivity_key!r}: high by construction."
 
 
 def _labels_by_graph(scorer: Scorer, candidate: Candidate) -> str:
     how = None if candidate.factors is None else candidate.factors.smoothing
-    if how is not None and how.connectivity_key == scorer.graph_key:
+    if how is not None and how.is_over(scorer.graph_key):
         return f"The labels come of factors that were smoothed over the graph {scorer.graph_key!r} that scores."
     return ""
 
@@ -159,4 +159,4 @@ SPATIAL_AND_LABEL_ROWS = (
     ),
 )
 
-ROWS: tuple[Row, ...] = SPATIAL_AND_LABEL_ROWS
+ROWS: tuple[Row, ...] = (*SPATIAL_AND_LABEL_ROWS, *MARKER_ROWS)
