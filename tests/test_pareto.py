@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from itertools import combinations
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 import spanmf as sn
 from spanmf._checks import SpanmfWarning
@@ -242,3 +245,163 @@ def sweep_table(seed: int = 0) -> pd.DataFrame:
     ):  # fmt: skip
         table[name] = rng.uniform(low, high, len(table))
     return table
+
+
+# --- pl.pareto ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def names_of(ax) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def boxes(ax) -> list:
+    """Extents of the names, without the lines that lead to their points."""
+    renderer = ax.figure.canvas.get_renderer()
+    return [mpl.text.Text.get_window_extent(text, renderer) for text in ax.texts]
+
+
+def test_published_plots_by_default():
+    table = sweep_table()
+    figure = sn.pl.pareto(table)
+    scored = sn.metrics.pareto_front(table)
+    assert len(figure.axes) == 2
+    for ax, name in zip(figure.axes, ("coherence", "separability"), strict=True):
+        assert "Moran's I / (100 CHAOS)" in ax.get_xlabel()
+        drawn = np.concatenate([c.get_offsets() for c in ax.collections[:-1]])
+        assert {*map(tuple, drawn)} == {*scored[["compactness", name]].itertuples(index=False, name=None)}
+        front = sn.metrics.pareto_front(scored, {"compactness": "max", name: "max"})
+        on_front = front.loc[front["on_front"], ["n_components", "resolution"]]
+        assert {*names_of(ax)} == {f"{k:g} / {r:g}" for k, r in on_front.itertuples(index=False)}
+        knee = front.loc[front["knee"], ["compactness", name]]
+        np.testing.assert_allclose(ax.collections[-1].get_offsets(), knee)
+    assert "marker coherence × enrichment" in figure.axes[0].get_ylabel()
+    assert "silhouette / Davies–Bouldin" in figure.axes[1].get_ylabel()
+
+
+def test_without_enrichment_the_axis_says_so():
+    ax = sn.pl.pareto(sweep_table().drop(columns="enrichment")).axes[0]
+    assert "marker coherence (no enrichment)" in ax.get_ylabel()
+    drawn = np.concatenate([c.get_offsets() for c in ax.collections[:-1]])
+    assert {*drawn[:, 1]} == {*sweep_table()["marker_coherence"]}
+
+
+@pytest.mark.parametrize("to_x", ["max", "min"])
+@pytest.mark.parametrize("to_y", ["max", "min"])
+def test_the_line_bounds_what_the_front_beats(to_x, to_y):
+    """Every corner of the stairs that is no run is beaten by both runs beside it, in no more than it must."""
+    table = sweep_table()
+    objectives = {"chaos": to_x, "pas": to_y}
+    table["pas"] = np.random.default_rng(1).random(len(table))
+    ax = sn.pl.pareto(table, objectives=objectives)
+    front = sn.metrics.pareto_front(table, objectives)
+    runs_there = {*front.loc[front["on_front"], ["chaos", "pas"]].itertuples(index=False, name=None)}
+    corners = ax.lines[0].get_xydata()
+    assert runs_there <= {*map(tuple, corners)}
+    worse_x, worse_y = (min if to == "max" else max for to in (to_x, to_y))
+    for before, corner, after in zip(corners[:-2:2], corners[1:-1:2], corners[2::2], strict=True):
+        assert tuple(corner) == (worse_x(before[0], after[0]), worse_y(before[1], after[1]))
+
+
+def test_colour_is_the_rank_and_size_the_resolution():
+    ax = sn.pl.pareto(sweep_table(), "silhouette", "chaos")
+    table = sweep_table().set_index(["silhouette", "chaos"])
+    seen: dict[str, dict] = {"n_components": {}, "resolution": {}}
+    for dots in ax.collections[:-1]:
+        for at, color, size in zip(dots.get_offsets(), dots.get_facecolors(), dots.get_sizes(), strict=True):
+            run = table.loc[tuple(at)]
+            assert seen["n_components"].setdefault(run["n_components"], tuple(color[:3])) == tuple(color[:3])
+            assert seen["resolution"].setdefault(run["resolution"], size) == size
+    assert len({*seen["n_components"].values()}) == 5
+    assert [s for _, s in sorted(seen["resolution"].items())] == sorted({*seen["resolution"].values()})
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"5", "25", "0.2", "1", "knee"} <= {*words}
+    assert "components / resolution" in ax.get_legend().get_title().get_text()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("crowd", [1.0, 0.15], ids=["apart", "crowded"])
+def test_names_do_not_overlap(seed, crowd):
+    table = sweep_table(seed)
+    table["silhouette"] *= np.random.default_rng(seed).choice([crowd, 1], len(table), p=[0.9, 0.1])
+    ax = sn.pl.pareto(table, "silhouette", "chaos", label="all")
+    found = boxes(ax)
+    assert len(found) >= 0.9 * len(table)
+    assert not [(a, b) for a, b in combinations(found, 2) if a.overlaps(b)]
+    frame = ax.get_window_extent()
+    assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 and frame.y0 <= b.y0 and b.y1 <= frame.y1 for b in found)
+    if crowd == 1:
+        centres = ax.transData.transform(table[["silhouette", "chaos"]].to_numpy())
+        assert sum(b.contains(*c) for b in found for c in centres) == 0
+    # where they are does not change when the figure is drawn at another resolution
+    before = {t.get_text(): t.get_position() for t in ax.texts}
+    ax.figure.savefig(io.BytesIO(), dpi=37)
+    assert {t.get_text(): t.get_position() for t in ax.texts} == before
+
+
+def test_all_runs_at_one_place():
+    """No place for every name: some are left out, none is drawn over another."""
+    table = sweep_table()
+    table[["silhouette", "chaos"]] = [0.2, 0.01]
+    with pytest.warns(SpanmfWarning, match="same in every row"):
+        ax = sn.pl.pareto(table, "silhouette", "chaos")
+    assert 1 <= len(ax.texts) < len(table) + 1
+    assert not [(a, b) for a, b in combinations(boxes(ax), 2) if a.overlaps(b)]
+
+
+def test_front_of_more_objectives_is_marked_not_connected():
+    table = sweep_table()
+    objectives = {"silhouette": "max", "chaos": "min", "marker_coherence": "max"}
+    ax = sn.pl.pareto(table, objectives=objectives)
+    assert not ax.lines
+    assert len(ax.texts) == sn.metrics.pareto_front(table, objectives)["on_front"].sum()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("silhouette  →", "←  CHAOS")
+    other = sn.pl.pareto(table, "marker_coherence", "enrichment", objectives=objectives)
+    assert len(other.texts) == len(ax.texts)
+    assert other.get_ylabel() == "enrichment"
+
+
+def test_names_of_what_varies():
+    table = sweep_table().query("n_components == 5").assign(alpha=[0, 0.1, 0.2, 0.3, 0.4])
+    names = names_of(sn.pl.pareto(table, "silhouette", "chaos", label="all"))
+    assert {*names} == {f"{a:g} / {r:g}" for a, r in zip(table["alpha"], table["resolution"], strict=True)}
+    assert not names_of(sn.pl.pareto(table, "silhouette", "chaos", label=None))
+
+
+def test_axes_of_the_user_and_incomplete_rows():
+    table = sweep_table()
+    table.loc[3, "chaos"] = np.nan
+    _, mine = plt.subplots()
+    with pytest.warns(SpanmfWarning, match="1 of 25 rows"):
+        assert sn.pl.pareto(table, "silhouette", "chaos", ax=mine) is mine
+    assert sum(len(c.get_offsets()) for c in mine.collections[:-1]) == 24
+    before = table.copy()
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"x": "chaos"}, ValueError, "Give both `x` and `y`"),
+        ({"x": "chaos", "y": "n_components"}, ValueError, "Which way is 'n_components' better"),
+        ({"x": "chaos", "y": "chaoss"}, KeyError, "Did you mean 'chaos'"),
+        ({"objectives": {"chaos": "min"}}, ValueError, "at least two columns"),
+        ({"label": "none"}, ValueError, "`label` must be one of"),
+        ({"ax": object()}, ValueError, "`ax=` takes one panel"),
+    ],
+)
+def test_bad_plots(options, error, says):
+    with pytest.raises(error, match=says):
+        sn.pl.pareto(sweep_table(), **options)
+    assert not plt.get_fignums()
+
+
+def test_nothing_to_draw():
+    table = sweep_table().assign(chaos=np.nan)
+    with pytest.warns(SpanmfWarning, match="25 of 25"), pytest.raises(ValueError, match="nothing to draw"):
+        sn.pl.pareto(table, "silhouette", "chaos")

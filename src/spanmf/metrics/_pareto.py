@@ -10,6 +10,7 @@ import pandas as pd
 
 from .. import _checks
 from ..core import _pareto
+from ._rows import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -239,6 +240,17 @@ def check_column(table: pd.DataFrame, name: str) -> None:
     if not pd.api.types.is_numeric_dtype(table[name]) or pd.api.types.is_bool_dtype(table[name]):
         msg = f"Column {name!r} must hold numbers, not {table[name].dtype}."
         raise TypeError(msg)
+
+
+def known_direction(table: pd.DataFrame, name: str) -> Literal["max", "min"]:
+    """Which way a metric of the panel, or a published score, is better."""
+    check_column(table, name)
+    better = {metric: way for row in ROWS for metric, way in row.metrics.items()}
+    better |= dict.fromkeys((COMPACTNESS, COHERENCE, SEPARABILITY), "higher")
+    if better.get(name, "") == "":
+        msg = f"Which way is {name!r} better? Say so: `objectives={{{name!r}: 'max'}}` or `'min'`."
+        raise ValueError(msg)
+    return "max" if better[name] == "higher" else "min"
 
 
 def published_scores(table: pd.DataFrame) -> dict[str, pd.Series]:

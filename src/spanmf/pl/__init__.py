@@ -6,10 +6,24 @@ displayed twice.
 
 from __future__ import annotations
 
+from ._composition import composition
+from ._convergence import convergence
 from ._domains import domains
 from ._factors import factors
 from ._graph import graph
 from ._loadings import loadings
 from ._metric_panel import metric_panel
+from ._pareto import pareto
+from ._rank_selection import rank_selection
 
-__all__ = ["domains", "factors", "graph", "loadings", "metric_panel"]
+__all__ = [
+    "composition",
+    "convergence",
+    "domains",
+    "factors",
+    "graph",
+    "loadings",
+    "metric_panel",
+    "pareto",
+    "rank_selection",
+]
