@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numba import njit
@@ -75,6 +76,22 @@ def fit(
     """
     engine = _KullbackLeibler if loss == "kl" else _Laplacian if graph is not None else _Frobenius
     state = engine(X, np.asarray(H, dtype=np.float64).T, W, penalty, graph, graph_weight)
+    return run(state, max_iter=max_iter, tol=tol, progress=progress)
+
+
+class State(Protocol):
+    """A factorisation under way: padded W (n × width), H (p × k), and a step that never raises the objective."""
+
+    W: Array
+    H: Array
+    objective: float
+
+    def step(self, tol: float) -> bool:
+        """One pass over the data; True when the stopping rule is met."""
+
+
+def run(state: State, *, max_iter: int, tol: float, progress: Progress | None = None) -> Result:
+    """Step until the stopping rule is met."""
     trace = [state.objective]
     converged = False
     for i in range(max_iter):
