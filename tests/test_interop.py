@@ -45,7 +45,7 @@ def test_nhood_enrichment(adata):
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.sort_values")  # squidpy on pandas 3
 def test_spatial_autocorr(adata):
-    """squidpy's Moran's I on our graph is ours."""
+    """squidpy's Moran's I and Geary's C on our graph are ours."""
     adata.X = adata.X.toarray()
     genes = list(adata.var_names[:5])
     key = "contact_connectivities"  # here squidpy wants the whole name
@@ -55,6 +55,9 @@ def test_spatial_autocorr(adata):
     rows = A.multiply(1 / np.maximum(A.sum(1), 1e-12)).tocsr()
     ours = sn.metrics.morans_i(rows, adata[:, genes].X)["I"].to_numpy()
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    sq.gr.spatial_autocorr(adata, connectivity_key=key, mode="geary", genes=genes, n_perms=None)
+    theirs = adata.uns["gearyC"].loc[genes, "C"].to_numpy()
+    np.testing.assert_allclose(theirs, sn.metrics.gearys_c(rows, adata[:, genes].X)["C"], atol=1e-5)
 
 
 @pytest.mark.parametrize("neighbors_key", ["contact_neighbors", "hybrid_neighbors"])

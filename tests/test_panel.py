@@ -191,6 +191,9 @@ def test_factors_of_values_that_are_not_stored(adata):
     table = panel(adata, "nmf").set_index("metric")
     assert np.isnan(table.loc["explained_variance", "value"])
     assert "normalize=True" in table.loc["explained_variance", "note"]
+    for metric in (sn.metrics.explained_variance, sn.metrics.reconstruction_error):
+        with pytest.raises(ValueError, match="normalize=True"):
+            metric(adata, "nmf")
     adata.layers["lognorm"] = adata.X.copy()
     sc.pp.normalize_total(adata, layer="lognorm")
     sc.pp.log1p(adata, layer="lognorm")
@@ -203,6 +206,8 @@ def test_a_run_names_its_layer_and_its_representation(adata):
     sn.tl.nmf(adata, 4, layer="lognorm")
     expected = sn.metrics.explained_variance(adata, "nmf", layer="lognorm")
     assert values(panel(adata, "nmf"), "nmf")["explained_variance"] == expected
+    assert sn.metrics.explained_variance(adata, "nmf") == expected
+    assert sn.metrics.explained_variance(adata, "nmf", layer="counts") != expected
     sn.tl.hsnmf(adata, use_rep="X_pca", n_domains=3)
     found = values(panel(adata, "hsnmf"), "hsnmf")
     assert found["silhouette"] == pytest.approx(sn.metrics.silhouette(adata, "hsnmf", use_rep="X_pca"))

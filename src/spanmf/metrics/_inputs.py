@@ -11,7 +11,7 @@ from .. import _checks, _data
 from ._places import Places, library_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import scipy.sparse as sp
     from anndata import AnnData
@@ -76,3 +76,17 @@ def graph(
     n = getattr(data, "shape", (None,))[0]
     _checks.check_square(data, n, "The graph")
     return None, _data.as_graph(data), None
+
+
+def fitted_layer(made: Mapping[str, Any], layer: str | None) -> str | None:
+    """The layer that holds what a run factorised: the one that is named, else the one that its parameters record."""
+    recorded = made.get("layer")
+    if not made.get("normalize"):
+        return recorded if layer is None else layer
+    if layer == recorded:
+        msg = (
+            "The factors were fitted with `normalize=True` to values that are not in the table. Name a layer that has them "
+            "with `layer=` (`sc.pp.normalize_total` and `sc.pp.log1p` of the counts)."
+        )
+        raise _checks.UndefinedError(msg)
+    return layer

@@ -8,6 +8,7 @@ from .. import _checks, _data
 from .._docs import doc
 from ..core import _error
 from . import _inputs
+from ._smoothing import run_params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,8 @@ def reconstruction_error(
     factors
         Key of a factorisation in the table (``obsm["X_" + key]`` and ``varm[key + "_loadings"]``), or the pair of
         arrays W (n × k) and H (k × p).
-    {layer}
+    layer
+        Layer to compare with. ``None``: the one that the run records, else ``adata.X``.
     {table_key}
 
     Returns
@@ -57,7 +59,8 @@ def reconstruction_error(
     KeyError
         If the layer or the factors are not in the table.
     ValueError
-        If shapes differ, no loading differs from zero, or X holds negative, NaN or infinite values.
+        If shapes differ, no loading differs from zero, X holds negative, NaN or infinite values, or the values that were
+        factorised are not in the table (``normalize=True``).
 
     References
     ----------
@@ -103,7 +106,8 @@ def explained_variance(
     factors
         Key of a factorisation in the table (``obsm["X_" + key]`` and ``varm[key + "_loadings"]``), or the pair of
         arrays W (n × k) and H (k × p).
-    {layer}
+    layer
+        Layer to compare with. ``None``: the one that the run records, else ``adata.X``.
     {table_key}
 
     Returns
@@ -115,7 +119,8 @@ def explained_variance(
     KeyError
         If the layer or the factors are not in the table.
     ValueError
-        If shapes differ, no loading differs from zero, or X holds negative, NaN or infinite values.
+        If shapes differ, no loading differs from zero, X holds negative, NaN or infinite values, or the values that were
+        factorised are not in the table (``normalize=True``).
 
     References
     ----------
@@ -139,8 +144,12 @@ def explained_variance(
 def _residual(data: Any, factors: Any, layer: str | None, table_key: str | None) -> _error.Residual:
     if _inputs.is_table(data):
         adata = _data.get_table(data, table_key)
+        if isinstance(factors, str):
+            W, H = _data.get_factors(adata, factors)
+            layer = _inputs.fitted_layer(run_params(adata, factors.removeprefix("X_")), layer)
+        else:
+            W, H = factors
         X, name = _data.get_matrix(adata, layer)
-        W, H = _data.get_factors(adata, factors) if isinstance(factors, str) else factors
     elif isinstance(factors, str):
         msg = f"The factors are given as a key ({factors!r}), which needs an AnnData as the first argument."
         raise TypeError(msg)

@@ -12,6 +12,7 @@ from ..core import _error, _spatial
 from ._asw import SAMPLE_SIZE, asw_of
 from ._chaos import mean_distance, over_floor
 from ._edge_agreement import edge_agreement
+from ._inputs import fitted_layer
 from ._label_agreement import label_agreement
 from ._marker_rows import MARKER_ROWS
 from ._pas import pas_of
@@ -108,9 +109,7 @@ def _labels_by_graph(scorer: Scorer, candidate: Candidate) -> str:
 
 def _reconstruction(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
     factors = candidate.factors
-    if factors.unstored and scorer.layer is None:
-        raise _checks.UndefinedError(factors.unstored)
-    X = scorer.matrix(factors.layer)
+    X = scorer.matrix(fitted_layer(factors.made, scorer.layer))
     if not factors.H.any():
         msg = "All loadings are zero."
         raise _checks.UndefinedError(msg)

@@ -33,9 +33,8 @@ class Factors:
     W: np.ndarray
     H: np.ndarray | None = None
     smoothing: Smoothing | None = None
-    layer: str | None = None  # of the matrix that was factorised
     scale: _scale.Scale = "gram"
-    unstored: str = ""  # why the matrix that was factorised is not in the table
+    made: Mapping[str, Any] = field(default_factory=dict)  # parameters of the run, where they are known
     lines: dict[Any, list[Line]] = field(default_factory=dict)
 
     @cached_property
@@ -185,8 +184,8 @@ class Scorer:
         return self._places[key]
 
     def matrix(self, layer: str | None = None) -> Any:
-        """X of the table, or the layer the scorer was given, or the one named here; checked once."""
-        layer = self.layer if self.layer is not None else layer
+        """Give the layer named here, or the one the scorer was given, or X of the table; checked once."""
+        layer = self.layer if layer is None else layer
         if layer not in self._matrices:
             with _undefined_if(KeyError, ValueError, TypeError):
                 X, name = _data.get_matrix(self.adata, layer)
@@ -237,18 +236,7 @@ class Scorer:
             H = np.ascontiguousarray(np.asarray(self.adata.varm[_keys.FactorKeys(base).loadings], dtype=np.float32).T)
             _checks.check_same_rank(W, H, base)
         made = run_params(self.adata, base)
-        return Factors(
-            W,
-            H,
-            smoothing=smoothing_of(made),
-            layer=made.get("layer"),
-            unstored=(
-                "the factors were fitted with `normalize=True` to values that are not in the table: name a layer that has "
-                "them with `layer=`"
-                if made.get("normalize")
-                else ""
-            ),
-        )
+        return Factors(W, H, smoothing_of(made), made=made)
 
     def score(self, candidate: Candidate, rows: Sequence[Row]) -> list[Line]:
         """One line a metric that the candidate can have, in the order of the rows."""

@@ -56,7 +56,6 @@ def sweep(
     key_added: str = "sweep",
     library_key: str | None = None,
     reference_key: str | None = None,
-    markers: Mapping[str, Sequence[str]] | None = None,
     gene_sets: Mapping[str, Sequence[str]] | str | Path | None = None,
     connectivity_key: str | None = None,
     spatial_key: str = "spatial",
@@ -109,8 +108,6 @@ def sweep(
     {library_key}
     reference_key
         Column of ``adata.obs`` with known labels to compare with.
-    markers
-        Marker genes of each cluster. ``None``: those found for each run.
     gene_sets
         Gene sets for the enrichment: a mapping from name to genes, or a GMT file. ``None``: no enrichment.
     {connectivity_key}
@@ -140,7 +137,7 @@ def sweep(
     DataFrame with one row a run, in the order of the grid (rank, β, α, resolution, seed; the last varies fastest), and the
     columns ``n_components``, ``beta`` (NaN where the smoothing has none), ``alpha``, ``resolution``, ``rng``, ``key`` (a
     name, such as ``"k10_b0.6_a0.1_r0.4_s0"``), every metric of :func:`spanmf.metrics.panel` over all observations, and
-    ``note`` (why a metric is NaN). Metrics that draw samples use the same seed for all runs.
+    ``note`` (why a metric is NaN). Markers are found anew for each run. Metrics that draw samples use the same seed for all runs.
 
     With ``store``:
 
@@ -207,7 +204,7 @@ def sweep(
         )  # fmt: skip
         scorer = Scorer(
             table, library_key=library_key, connectivity_key=connectivity_key, spatial_key=spatial_key,
-            reference_key=reference_key, markers=markers, gene_sets=gene_sets, layer=layer, rng=SCORING_SEED,
+            reference_key=reference_key, gene_sets=gene_sets, layer=layer, rng=SCORING_SEED,
         )  # fmt: skip
         setup = _Setup(
             problem=problem, A=A, graph_key=graph_key, smoothing=smoothing, n_steps=int(n_steps),
@@ -324,7 +321,7 @@ def _for_scoring(
     loadings = np.zeros((H.shape[0], len(problem.mask)), dtype=np.float32)
     loadings[:, problem.mask] = H
     made = smoothing_params(setup.smoothing, beta, setup.n_steps, setup.weight) | {"connectivity_key": setup.graph_key}
-    return Factors(np.ascontiguousarray(W, dtype=np.float32), loadings, smoothing_of(made), scorer.layer)
+    return Factors(np.ascontiguousarray(W, dtype=np.float32), loadings, smoothing_of(made))
 
 
 def _scored(run: dict[str, Any], scorer: Scorer, candidate: Candidate) -> dict[str, Any]:
@@ -359,7 +356,6 @@ def _subject(table: AnnData, setup: _Setup, scorer: Scorer, options: dict[str, A
         "coordinates": digest(np.asarray(table.obsm[scorer.spatial_key])) if scorer.spatial_key in table.obsm else "",
         "libraries": digest(codes, names) if scorer.library_key is not None else "",
         "reference labels": digest(scorer.reference) if scorer.reference_key is not None else "",
-        "markers": digest(_plain_sets(scorer.markers)),
         "gene sets": digest(_plain_sets(gene_sets)),
     }
     from .. import __version__
