@@ -53,3 +53,18 @@ def _publish(made: Path, out: Path, replaces: Collection[str]) -> None:
         for kept in before.iterdir():
             os.replace(kept, out / kept.name)
         raise
+
+
+@contextmanager
+def whole_file(out: Path) -> Iterator[Path]:
+    """A name beside ``out`` to write to, which becomes ``out`` if the block ends without an error.
+
+    If it does not, or is interrupted, nothing of it is left, and what was at ``out`` is as it was.
+    """
+    out = out.absolute()
+    part = out.with_name(f".{uuid4().hex[:8]}-{out.name}")  # the suffixes stay, as writers look at them
+    try:
+        yield part
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)

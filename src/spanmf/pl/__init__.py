@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ._composition import composition
 from ._convergence import convergence
+from ._domain_selection import domain_selection
 from ._domains import domains
 from ._factors import factors
 from ._graph import graph
@@ -19,6 +20,7 @@ from ._rank_selection import rank_selection
 __all__ = [
     "composition",
     "convergence",
+    "domain_selection",
     "domains",
     "factors",
     "graph",

@@ -1,12 +1,30 @@
 """Tools: factors, domains, and what to do with them."""
 
+from ._composition import Composition, composition
+from ._consensus_nmf import consensus_nmf
 from ._hsnmf import hsnmf
 from ._match_labels import match_labels
 from ._niches import niches
 from ._nmf import nmf
 from ._project import project
+from ._select_n_components import select_n_components
+from ._select_n_domains import select_n_domains
 from ._snmf import snmf
 from ._sweep import sweep
 from ._top_features import top_features
 
-__all__ = ["hsnmf", "match_labels", "niches", "nmf", "project", "snmf", "sweep", "top_features"]
+__all__ = [
+    "Composition",
+    "composition",
+    "consensus_nmf",
+    "hsnmf",
+    "match_labels",
+    "niches",
+    "nmf",
+    "project",
+    "select_n_components",
+    "select_n_domains",
+    "snmf",
+    "sweep",
+    "top_features",
+]
