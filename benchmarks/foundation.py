@@ -323,9 +323,14 @@ MEASUREMENTS: dict[str, dict[str, Callable[..., dict]]] = {
 }
 
 
-if __name__ == "__main__":
+def main(measurements: dict[str, dict[str, Callable[..., dict]]]) -> None:
+    """One measurement, named by the arguments, as one JSON line."""
     measurement, who, *sizes = sys.argv[1:]
     arguments = [int(s) if s.isdigit() else s for s in sizes]
     before = json.loads(sys.stdin.read() or "[]")
-    row = MEASUREMENTS[measurement][who](before, *arguments)
+    row = measurements[measurement][who](before, *arguments)
     print(json.dumps({"measurement": measurement, "who": who, "sizes": arguments} | row))
+
+
+if __name__ == "__main__":
+    main(MEASUREMENTS)

@@ -13,11 +13,13 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("spanmf", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "igraph", "leidenalg", "networkit")
+SCRIPTS = {"consensus": "consensus", "rank_selection": "rank_selection"}  # else foundation.py
 
 QUICK = [
     *(("nmf", 20_000, kind, seed) for kind in ("easy", "hard") for seed in (0,)),
@@ -41,6 +43,8 @@ FULL = [
     ("pipeline", 20_000),
     ("pipeline", 100_000),
     ("pipeline_alone", 1_000_000),
+    ("consensus", 34_451, 20, 20),
+    *(("rank_selection", 10_000, kind, k, 100, "frobenius") for kind in ("tissue", "factors") for k in (5, 10, 15)),
 ]
 
 
@@ -75,14 +79,13 @@ def main() -> None:
 def measure(task: tuple, threads: int) -> list[dict]:
     """Run ours and the peers, each in a fresh process; the data are made there from the same seed."""
     sys.path.insert(0, str(HERE))
-    from foundation import MEASUREMENTS
-
+    script = SCRIPTS.get(task[0], "foundation")
     rows: list[dict] = []
-    for who in MEASUREMENTS[task[0]]:
+    for who in import_module(script).MEASUREMENTS[task[0]]:
         env = os.environ | {
             k: str(threads) for k in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         }
-        command = [sys.executable, str(HERE / "foundation.py"), task[0], who, *map(str, task[1:])]
+        command = [sys.executable, str(HERE / f"{script}.py"), task[0], who, *map(str, task[1:])]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, input=json.dumps(rows))
         if done.returncode:
             print(f"   {who}: exit {done.returncode} (-9: killed, for memory most likely)\n{done.stderr[-2000:]}")

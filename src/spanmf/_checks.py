@@ -282,6 +282,16 @@ def check_n_clusters(n_clusters: int, n_obs: int) -> None:
         raise UndefinedError(msg)
 
 
+def check_sample(n_pairs: float, sample_size: int, n_clusters: int) -> None:
+    """A sample with two of every cluster must not grow to many times its size."""
+    if n_pairs > 16 * sample_size**2:
+        msg = (
+            f"The labels make {n_clusters:,} clusters, too many for a sample of {sample_size:,} with two observations of each. Is it a "
+            "column of labels? If so, `sample_size=None` compares all observations."
+        )
+        raise UndefinedError(msg)
+
+
 def check_radii(contact_radius: float, context_radius: float) -> None:
     """Contact > 0, context 0 (none) or at least the contact radius."""
     check_range("contact_radius", contact_radius, 0, open_low=True)
@@ -516,6 +526,13 @@ def fail_missing(package: str, what: str, extra: str) -> NoReturn:
     raise ImportError(msg)
 
 
+def check_some(values: Sequence[Any], name: str) -> None:
+    """At least one value."""
+    if not values:
+        msg = f"`{name}` is empty: give at least one."
+        raise ValueError(msg)
+
+
 def check_flag(name: str, value: Any) -> None:
     """A switch must be True or False."""
     if not isinstance(value, (bool, np.bool_)):
@@ -572,3 +589,11 @@ def check_folds(n_folds: int, n_var_folds: int, n_tiles: int, n_obs: int, n_vars
             "fold is held out. Ask for fewer components, or more `n_var_folds`."
         )
         raise ValueError(msg)
+
+
+def check_columns(table: Any, names: Sequence[str], hint: str) -> None:
+    """A table of results must have its columns."""
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        msg = f"The table has no column {_listed(missing)}; it holds {_listed(table.columns)}. {hint}"
+        raise KeyError(msg)

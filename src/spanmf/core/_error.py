@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from . import _ops
+
 BLOCK = 16_384  # rows at a time: bounds the float64 copies
 
 
@@ -53,3 +55,22 @@ def _blocks(X: Any) -> Any:
 
 def _sums(block: Any, axis: int) -> np.ndarray:
     return np.asarray(block.sum(axis=axis)).ravel()
+
+
+def objective(X: _ops.Rows, W: np.ndarray, H: np.ndarray, loss: str = "frobenius") -> float:
+    """``½‖X − WH‖²``, or the KL divergence, at given W (n × k) and H (k × p): one pass over X."""
+    k = len(H)
+    W, Ht = _ops.pad(W), np.asarray(H, dtype=np.float64).T
+    if loss == "kl":
+        stats = _ops.kl_pass(X, _ops.pad(Ht), W, W, k, h_sum=Ht.sum(0), sweeps=0, statistics=False)
+        return _ops.entropy(X) - stats.log_term + float(stats.w_sum @ Ht.sum(0))
+    gram = Ht.T @ Ht
+    stats = _ops.hals_pass(X, _ops.pad(Ht), W, W, k, gram=gram, sweeps=0)
+    return float(0.5 * (_ops.squared_norm(X) - 2 * np.vdot(stats.xtw, Ht) + np.vdot(stats.wtw, gram)))
+
+
+def explained(X: _ops.Rows, W: np.ndarray, H: np.ndarray) -> float:
+    """Share of the squares of X about its column means that WH explains; NaN where X is constant."""
+    sums = np.bincount(X.indices, X.data, minlength=X.shape[1])
+    total = _ops.squared_norm(X) - float(np.vdot(sums, sums)) / X.shape[0]
+    return 1 - 2 * objective(X, W, H) / total if total > 0 else float("nan")

@@ -31,11 +31,11 @@ def initialise(
     return W, H
 
 
-def starts(X: Rows, k: int, rng: np.random.Generator) -> Array:
+def starts(X: Rows, k: int, rng: np.random.Generator, rounds: tuple[tuple[int, int, int], ...] = ROUNDS) -> Array:
     """H of the best of several random starts, compared on growing subsamples of the rows."""
     n, p = X.shape
-    candidates = [rng.random((k, p)) * X.data.mean(dtype=np.float64) for _ in range(ROUNDS[0][1])]
-    for rows, n_starts, n_passes in ROUNDS:
+    candidates = [rng.random((k, p)) * X.data.mean(dtype=np.float64) for _ in range(rounds[0][1])]
+    for rows, n_starts, n_passes in rounds:
         part = X if n <= rows else X.take(np.sort(rng.choice(n, rows, replace=False)))
         results = [fit(part, H, max_iter=n_passes, tol=ROUND_TOL) for H in candidates[:n_starts]]
         candidates = [r.H for r in sorted(results, key=lambda r: r.trace[-1])]
