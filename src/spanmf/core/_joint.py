@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from sklearn.cluster import KMeans
+from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from . import _ops, _snmf, _solver
@@ -26,7 +27,8 @@ from ._smooth import Graph, as_graph, graph_product
 
 Array = np.ndarray
 START_ROWS = 10_000  # complete observations that k-means sees
-START_RUNS = 4
+START_RUNS = 10
+START_PCS = 20
 START_FLOOR = 1e-2  # of the mean, so that no loading starts at a zero it could not leave
 MIXED_SWEEPS = 2
 
@@ -126,22 +128,35 @@ def fit(
 
 
 def start(layout: Layout, n_components: int, rng: np.random.Generator) -> Array:
-    """Loadings (k × P): k-means centres of observations with the most modalities; the rest is random."""
+    """Loadings (k × P): means of k-means clusters of observations with the most modalities; the rest is random.
+
+    Clusters are found on the leading principal components: on the features themselves noise hides rare clusters, and
+    the fit ends at a higher objective.
+    """
     k = _n_shared(layout)
     X = sp.csr_matrix((layout.X.data, layout.X.indices, layout.X.indptr), shape=layout.X.shape)
     mean = max(float(X.sum()) / (X.shape[0] * X.shape[1]), float(_ops.TINY))
     H = rng.random((n_components, X.shape[1])) * mean
-    a, b = layout.bounds[0], layout.bounds[1]  # the group with the most modalities
-    rows = np.arange(a, b) if b - a <= START_ROWS else np.sort(rng.choice(np.arange(a, b), START_ROWS, replace=False))
-    if k >= 1 and len(rows) > k:
-        dense = X[rows].toarray()
-        with threadpool_limits(1):
-            model = KMeans(k, n_init=START_RUNS, random_state=int(rng.integers(2**31 - 1))).fit(dense)
+    first = np.arange(layout.bounds[1])  # complete observations, or else those with the most modalities
+    rows = first if len(first) <= START_ROWS else np.sort(rng.choice(first, START_ROWS, replace=False))
+    if 1 <= k < len(rows):
         seen = np.zeros(X.shape[1], dtype=bool)
         for m, columns in enumerate(layout.columns):
             seen[columns] = layout.has[0, m]
-        H[:k, seen] = model.cluster_centers_[:, seen] + START_FLOOR * mean
+        dense = X[rows].toarray()[:, seen]
+        labels = _clusters(dense, k, rng)
+        for r in range(k):
+            H[r, seen] = dense[labels == r].mean(0) + START_FLOOR * mean
     return H
+
+
+def _clusters(dense: Array, k: int, rng: np.random.Generator) -> Array:
+    """Labels of k-means on the leading principal components."""
+    seed = int(rng.integers(2**31 - 1))
+    n_pcs = min(START_PCS, min(dense.shape) - 1)
+    with threadpool_limits(1):
+        U, S, _ = randomized_svd(dense - dense.mean(0), max(n_pcs, 1), random_state=seed)
+        return KMeans(k, n_init=START_RUNS, random_state=seed).fit(U * S).labels_
 
 
 def _n_shared(layout: Layout) -> int:
