@@ -124,6 +124,17 @@ def test_asw_leaves_out_libraries_without_a_silhouette(adata):
             sn.metrics.asw(adata, one)
 
 
+def test_a_column_of_numbers_is_no_label():
+    """Two of each of 1,000 clusters would make a sample of 100 a hundred times as much work."""
+    coords, codes = np.random.default_rng(0).random((2000, 2)), np.arange(2000) % 1000
+    for metric in (sn.metrics.asw, sn.metrics.silhouette):
+        with pytest.raises(ValueError, match="1,000 clusters, too many for a sample of 100"):
+            metric(coords, codes, sample_size=100)
+        assert -1 <= metric(coords, codes, sample_size=None) < 0.1
+    libraries = np.arange(2000) // 10  # many small libraries are no more work
+    assert -1 <= sn.metrics.asw(coords, codes % 4, library_key=libraries, sample_size=100) < 0.1
+
+
 # --- Geary's C ------------------------------------------------------------------------------------------------------
 
 

@@ -246,6 +246,9 @@ def test_views_and_what_is_not_there(adata):
     ]:
         with pytest.raises(KeyError, match=match):
             sn.metrics.panel(adata, **options)
+    with pytest.raises(ValueError, match="`keys` is empty"):
+        sn.metrics.panel(adata, [])
+    pd.testing.assert_frame_equal(panel(adata, ["nmf", "nmf"]), panel(adata, "nmf"))
     with pytest.raises(ValueError, match="needs `library_key`"):
         sn.metrics.panel(adata, "nmf", per_library=True)
 

@@ -20,17 +20,13 @@ def widths(Z: np.ndarray, codes: np.ndarray) -> np.ndarray:
     that nothing of the size n × n is kept: n² d operations.
     """
     order = np.argsort(codes, kind="stable")
+    own = codes[order]
     sizes = np.bincount(codes)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     points = np.ascontiguousarray((Z - Z.mean(0, dtype=np.float64))[order].T, dtype=np.float64)  # d × n
     with _ops.threads_for(points.size * len(order)):
-        means = _mean_distances(points, bounds)
-    own = np.repeat(np.arange(len(sizes)), sizes)
-    n = np.arange(len(own))
-    others = np.maximum(sizes[own] - 1, 1)
-    a = means[n, own] * sizes[own] / others  # the point itself adds 0 to the sum, but does not count
-    means[n, own] = np.inf
-    b = means.min(1)
+        within, b = _distances(points, own, bounds)
+    a = within / np.maximum(sizes[own] - 1, 1)  # the point itself adds 0 to the sum, but does not count
     largest = np.maximum(a, b)
     s = np.divide(b - a, largest, out=np.zeros(len(own)), where=(largest > 0) & (sizes[own] > 1))
     out = np.empty(len(own))
@@ -39,14 +35,13 @@ def widths(Z: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def _mean_distances(points, bounds):
-    """Mean distance of each point (columns of d × n, sorted by cluster) to all of each cluster."""
+def _distances(points, own, bounds):
+    """Sum of the distances of each point (columns of d × n, sorted by cluster) to its cluster; least mean to another."""
     d, n = points.shape
-    n_clusters = len(bounds) - 1
-    out = np.zeros((n, n_clusters))
+    within, nearest = np.zeros(n), np.full(n, np.inf)
     for i in prange(n):
         squares = np.empty(TILE)
-        for c in range(n_clusters):
+        for c in range(len(bounds) - 1):
             total = 0.0
             for start in range(bounds[c], bounds[c + 1], TILE):
                 m = min(TILE, bounds[c + 1] - start)
@@ -58,5 +53,8 @@ def _mean_distances(points, bounds):
                         squares[j] += difference * difference
                 for j in range(m):
                     total += np.sqrt(squares[j])
-            out[i, c] = total / (bounds[c + 1] - bounds[c])
-    return out
+            if c == own[i]:
+                within[i] = total
+            else:
+                nearest[i] = min(nearest[i], total / (bounds[c + 1] - bounds[c]))
+    return within, nearest

@@ -102,6 +102,9 @@ def asw_of(places: Places, codes: np.ndarray, sample_size: int | None, rng: np.r
     sizes = np.bincount(groups)
     whole = sample_size is None or sample_size >= len(codes)
     rows = np.arange(len(codes)) if whole else stratified(groups, sample_size, rng)
+    if not whole:
+        n_pairs = float((np.bincount(places.libraries[rows]).astype(float) ** 2).sum())
+        _checks.check_sample(n_pairs, sample_size, int(codes.max()) + 1)
     sums, n_scored, left_out = 0.0, 0, 0
     for inside in _spatial.group_rows(places.libraries[rows]):
         members = rows[inside]

@@ -79,8 +79,10 @@ def panel(
     ``metric`` : str
         ``n_clusters``, ``chaos``, ``chaos_normalized``, ``pas``, ``asw``, ``edge_agreement`` with ``_expected`` and ``_z``,
         ``silhouette``, ``davies_bouldin``, ``morans_i`` (mean over the factors) with ``_null`` (what its rows have at random
-        positions, smoothed again if they were smoothed), ``gearys_c``, ``reconstruction_error``, ``explained_variance``; with
-        ``reference_key``: ``ari``, ``nmi``, ``homogeneity``, ``completeness``.
+        positions, smoothed again if they were smoothed), ``gearys_c``, ``reconstruction_error``, ``explained_variance``,
+        ``marker_coherence`` and ``marker_coherence_weighted``, ``marker_exclusion_rate``, ``n_marker_negative``,
+        ``marker_specificity``; with ``reference_key``: ``ari``, ``nmi``, ``homogeneity``, ``completeness``; with
+        ``gene_sets``: ``enrichment``.
     ``value`` : float64
         NaN where the metric is not defined: for labels of one cluster or of as many clusters as observations, without a graph,
         and so on.
@@ -95,6 +97,8 @@ def panel(
     ------
     KeyError
         If a key is neither a column nor a representation, or another slot that was named is not there.
+    ValueError
+        If there are no keys; if ``per_library`` lacks ``library_key``; if factors and loadings of a key are of two runs.
 
     References
     ----------
@@ -111,7 +115,8 @@ def panel(
     True
     """
     adata = _data.get_table(adata, table_key)
-    keys = [keys] if isinstance(keys, str) else list(keys)
+    keys = [keys] if isinstance(keys, str) else list(dict.fromkeys(keys))
+    _checks.check_some(keys, "keys")
     options = {
         "library_key": library_key,
         "connectivity_key": connectivity_key,

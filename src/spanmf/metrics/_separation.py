@@ -110,6 +110,7 @@ def sampled_silhouette(
     sizes = np.bincount(codes)
     if sample_size is not None and sample_size < len(codes):
         rows = stratified(codes, sample_size, rng)
+        _checks.check_sample(len(rows) ** 2, sample_size, len(sizes))
         Z, codes = Z[rows], codes[rows]
     s = _silhouette.widths(Z, codes)
     if not weighted:
