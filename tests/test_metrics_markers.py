@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import anndata as ad
@@ -11,7 +12,7 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 from scipy.stats import rankdata
-from support import changed, small_tissue, snapshot
+from support import changed, small_tissue, snapshot, with_slots
 
 import spanmf as sn
 from spanmf._checks import SpanmfWarning
@@ -158,6 +159,21 @@ def test_containers_and_arrays_agree(adata: ad.AnnData) -> None:
     tables.append(sn.metrics.marker_table(view, "gappy", min_cells=20))
     for table in tables[1:]:
         pd.testing.assert_frame_equal(table, tables[0], check_index_type=False)
+
+
+def test_sparse_values_stay_sparse() -> None:
+    """A dense copy of these values would take 128 MB."""
+    rng = np.random.default_rng(0)
+    X = sp.random(8000, 4000, density=0.002, format="csr", dtype=np.float32, random_state=rng)
+    labels = rng.integers(0, 3, 8000)
+    sn.metrics.marker_table(X[:300], labels[:300])  # compiled before it is measured
+    tracemalloc.start()
+    try:
+        sn.metrics.marker_table(X, labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
 
 
 def test_markers_as_scanpy_gives_them(adata: ad.AnnData) -> None:
@@ -368,3 +384,17 @@ def test_rows_of_the_panel_are_the_functions(adata: ad.AnnData) -> None:
     assert np.isnan(foreign.loc["marker_coherence", "value"])
     assert "is a label" in foreign.loc["marker_coherence", "note"]
     assert changed(before, snapshot(adata)) == []
+
+
+def test_the_panel_takes_the_matrix_of_the_run() -> None:
+    """As for the reconstruction: the layer that the run records, else X, which may be counts."""
+    adata = with_slots(small_tissue(600))
+    adata.layers["lognorm"], adata.X = adata.X, adata.layers["counts"]
+    adata.obs["snmf"] = adata.obs["plain"] = adata.obs["domain"]
+    adata.uns["snmf"] = {"params": {"layer": "lognorm"}}
+    panel = sn.metrics.panel(adata, ["snmf", "plain"]).set_index(["key", "metric"])
+    for metric, value in (("marker_coherence", lambda r: r.mean), ("marker_exclusion_rate", lambda r: r.rate)):
+        expected = value(getattr(sn.metrics, metric)(adata, "domain", layer="lognorm"))
+        assert panel.loc[("snmf", metric), "value"] == pytest.approx(expected, abs=0.02)  # other halves
+        assert panel.loc[("snmf", metric), "note"] == ""
+        assert "raw counts" in panel.loc[("plain", metric), "note"]

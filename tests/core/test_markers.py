@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.special import erfc
 from scipy.stats import mannwhitneyu, rankdata
 
 from spanmf.core import _markers, _ops
@@ -57,13 +58,7 @@ def test_wilcoxon_p_values_are_those_of_scipy() -> None:
             p = mannwhitneyu(
                 X[codes == c, g], X[codes != c, g], use_continuity=False, method="asymptotic", alternative="greater"
             )
-            assert p.pvalue == pytest.approx(0.5 * _erfc(z[c, g] / np.sqrt(2)), rel=1e-5)
-
-
-def _erfc(x: float) -> float:
-    from scipy.special import erfc
-
-    return float(erfc(x))
+            assert p.pvalue == pytest.approx(0.5 * erfc(z[c, g] / np.sqrt(2)), rel=1e-5)
 
 
 def test_a_group_that_is_empty_or_all_has_no_score() -> None:
@@ -83,6 +78,20 @@ def test_explicit_zeros_are_zeros() -> None:
     np.testing.assert_array_equal(*z)
     rows = [_markers.totals(_ops.as_rows(x), codes, 3)[1] for x in (stored, clean)]
     np.testing.assert_array_equal(*rows)
+
+
+def test_parts_of_a_value_are_added_up() -> None:
+    """Entries that a sparse matrix holds twice are one value, and the matrix that was given stays as it was."""
+    X, codes = values(), np.arange(90) % 3
+    half = sp.coo_matrix(X / 2)
+    row, col, data = (np.r_[a, a] for a in (half.row, half.col, half.data))
+    order = np.argsort(col, kind="stable")
+    twice = sp.csc_matrix((data[order], row[order], np.r_[0, np.cumsum(np.bincount(col))]), shape=X.shape)
+    assert twice.nnz == 2 * half.nnz
+    np.testing.assert_allclose(
+        *(_markers.wilcoxon(_markers.rank(x, np.zeros(90)), codes, 3) for x in (twice, X)), atol=1e-12
+    )
+    assert twice.nnz == 2 * half.nnz
 
 
 def test_totals_equal_dense_sums() -> None:

@@ -40,6 +40,9 @@ class Ranks:
 def rank(X: Any, folds: Array) -> Ranks:
     """Rank the values of each gene (column of X, sparse or dense), in each fold by itself. Average ranks for ties."""
     X = sp.csc_matrix(X)
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
     folds = np.ascontiguousarray(folds, dtype=np.int64)
     sizes = np.bincount(folds[folds >= 0])
     ranks = np.zeros(X.nnz, dtype=np.float32)

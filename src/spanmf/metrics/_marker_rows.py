@@ -17,13 +17,12 @@ RULES = _markers.Rules()
 N_GENES = 50  # of a cluster, for the enrichment
 
 
-def _expression(scorer: Scorer) -> _markers.Expression:
-    """Values with the ranks of their genes, the same for all candidates."""
-    X = scorer.matrix()
-    if "expression" not in scorer.cache:
-        scorer.cache["expression"] = _markers.Expression(X, scorer.adata.var_names)
-    _markers.warn_if_counts(X, "X")
-    return scorer.cache["expression"]
+def _expression(scorer: Scorer, candidate: Candidate) -> _markers.Expression:
+    """Values with the ranks of their genes, the same for all candidates that are of one matrix."""
+    recorded = None if candidate.factors is None else candidate.factors.made.get("layer")
+    X = scorer.matrix(recorded if scorer.layer is None else None)
+    _markers.warn_if_counts(X, "The matrix")
+    return scorer.cache.setdefault(("expression", id(X)), _markers.Expression(X, scorer.adata.var_names))
 
 
 def _labels(candidate: Candidate) -> tuple[np.ndarray, list[str]]:
@@ -35,7 +34,7 @@ def _labels(candidate: Candidate) -> tuple[np.ndarray, list[str]]:
 
 
 def _marker_metrics(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
-    values, (codes, names) = _expression(scorer), _labels(candidate)
+    values, (codes, names) = _expression(scorer, candidate), _labels(candidate)
     markers = None if scorer.markers is None else _markers.given_markers(scorer.markers, names, values.names)
     table = _markers.evaluate(values, codes, names, markers, RULES, scorer.rng())
     without = _markers.left_out(table)
@@ -50,7 +49,7 @@ def _marker_metrics(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
 
 
 def _gene_sets(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
-    values = _expression(scorer)
+    values = _expression(scorer, candidate)
     if "library" not in scorer.cache:
         scorer.cache["library"] = _enrichment.library_of(scorer.gene_sets, values.names)
     rules = _markers.Rules(N_GENES, RULES.min_cells)
