@@ -291,6 +291,11 @@ def test_without_enrichment_the_axis_says_so():
     assert {*drawn[:, 1]} == {*sweep_table()["marker_coherence"]}
 
 
+def test_a_published_plot_without_values_is_left_out():
+    ax = sn.pl.pareto(sweep_table().assign(marker_coherence=np.nan))
+    assert "silhouette" in ax.get_ylabel()
+
+
 @pytest.mark.parametrize("to_x", ["max", "min"])
 @pytest.mark.parametrize("to_y", ["max", "min"])
 def test_the_line_bounds_what_the_front_beats(to_x, to_y):

@@ -161,7 +161,7 @@ def test_reasons_of_missing_metrics():
     assert "silhouette: " in table["note"][0]
 
 
-def test_gene_sets_and_markers_are_scored():
+def test_gene_sets_are_scored():
     adata = tissue()
     sets = {"one": [f"gene{i}" for i in range(0, 30, 4)], "two": [f"gene{i}" for i in range(1, 30, 4)]}
     assert "enrichment" in sn.tl.sweep(adata, 3, 0.5, gene_sets=sets)
@@ -284,11 +284,10 @@ def other_graph():
         (tissue, {"preset": "paper"}, r"`flavor` \('networkit' there, 'leidenalg' now\)"),
         (tissue, {"library_key": None}, "the libraries. "),
         (tissue, {"reference_key": "domain"}, "the reference labels"),
-        (tissue, {"markers": {"0": ["gene1"]}}, "the markers"),
         (tissue, {"gene_sets": {"0": ["gene1"]}}, "the gene sets"),
         (tissue, {"mask_var": np.arange(GENES) < 20}, "the variables in use"),
     ],
-    ids=["tissue", "cells", "values", "graph", "option", "preset", "library", "reference", "markers", "sets", "mask"],
+    ids=["tissue", "cells", "values", "graph", "option", "preset", "library", "reference", "sets", "mask"],
 )
 def test_a_file_of_another_table_is_refused(tmp_path, make, options, says):
     file = tmp_path / "runs.jsonl"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-METAVARS = {"str": "NAME", "integer": "N", "number": "X"}
+METAVARS = {"str": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…"}
 
 
 class UsageError(Exception):
@@ -57,6 +57,20 @@ def number(low: float, high: float = float("inf"), *, integer: bool = False, ope
         return value
 
     convert.__name__ = "integer" if integer else "number"  # argparse names it: "invalid integer value: 'x'"
+    return convert
+
+
+def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """A converter for values that are separated by commas, each of them there once."""
+
+    def convert(text: str) -> list[Any]:
+        values = [kind(part) for part in text.split(",")]
+        if len(set(values)) < len(values):
+            msg = f"{text} has a value more than once"
+            raise argparse.ArgumentTypeError(msg)
+        return values
+
+    convert.__name__ = f"{kind.__name__}s"
     return convert
 
 

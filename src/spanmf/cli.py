@@ -19,7 +19,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, _cli_report, _cli_sweep
 from ._options import (
     GRAPH,
     MAPS,
@@ -39,14 +39,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 OUTPUTS = {  # what a run leaves, in the order in which to look at it
-    "domains.png": "where the domains lie: look here first",
+    "report.html": "everything on one page, in words and pictures: look here first",
+    "domains.png": "where the domains lie",
     "reference.png": "the known labels; one that matches a domain has its colour",
     "factors.png": "each factor on the tissue, with its top genes",
     "loadings.png": "the genes that make each factor",
     "graph.png": "which cells were taken for neighbours, in a small window",
     "domains.csv": "domain of every cell",
     "top_features.csv": "top genes of every factor, with share and specificity",
-    "metrics.csv": "numbers on the graph, the domains and the fit",
+    "metrics.csv": "numbers on the graph, the domains and the fit, for all samples and for each",
     "result.h5ad": "everything, for scanpy and squidpy: adata.obs['hsnmf'], adata.obsm['X_hsnmf'], …",
 }
 
@@ -91,6 +92,9 @@ examples:
   spanmf demo                                          see it work on a generated tissue (under a minute)
   spanmf hsnmf xenium_outs/ -o results --normalize     find the domains of your own
   spanmf hsnmf --help                                  all its options, their units and defaults
+  spanmf sweep xenium_outs/ -o sweep --normalize       try ranks and resolutions, and score each
+  spanmf report results/result.h5ad -o report.html     a page to read, print and pass on
+  spanmf metrics results/result.h5ad -o metrics.csv    the numbers as a table
 """
 
 
@@ -142,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.add_argument("--seed", metavar="N", type=seed, default=0, help="of the tissue and the run (default: 0)")
 
-    for command in (hsnmf, demo):
+    for command in (hsnmf, demo, *_cli_sweep.add_commands(commands, style), *_cli_report.add_commands(commands, style)):
         group = command.add_argument_group("running")
         group.add_argument("--threads", metavar="N", type=whole, help="threads to use (default: all cores)")
         group.add_argument("--quiet", action="store_true", help="show warnings and errors only")

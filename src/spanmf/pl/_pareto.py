@@ -55,7 +55,7 @@ def pareto(
 
     By default the two plots of the published sweep: Moran's I / (100 CHAOS), how compact the domains are, against
     marker coherence × enrichment, how coherent (marker coherence alone where the table has no enrichment, as the axis
-    says), and against silhouette / Davies–Bouldin, how well separated.
+    says), and against silhouette / Davies–Bouldin, how well separated. A plot for which no run has values is left out.
 
     A dot is a run: its colour is the rank, its size the resolution. Runs on the front are opaque and connected (the line
     bounds what they beat), the knee of :func:`spanmf.metrics.pareto_front` has a ring. Front and knee are those of the
@@ -132,7 +132,9 @@ def _panels(
         raise ValueError(msg)
     if x is None and objectives is None:
         table, scores = _front.with_objectives(table, None)
-        return table, [_published(table, name) for name in scores if name != _front.COMPACTNESS]
+        others = [name for name in scores if name != _front.COMPACTNESS]
+        drawable = [n for n in others if table[[_front.COMPACTNESS, n]].notna().all(axis=1).any()]
+        return table, [_published(table, name) for name in drawable or others]
     if x is None:
         if len(objectives) < 2:
             msg = f"`objectives` must name at least two columns to draw, not {_checks._listed(objectives)}."

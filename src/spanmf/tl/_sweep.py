@@ -112,7 +112,8 @@ def sweep(
         Gene sets for the enrichment: a mapping from name to genes, or a GMT file. ``None``: no enrichment.
     {connectivity_key}
     {spatial_key}
-    {smoothing}
+    smoothing, n_steps, laplacian_weight
+        How factors are smoothed, see :func:`spanmf.tl.snmf`; ``"laplacian"`` has no ``beta``.
     scale
         Scale of the factors for the nearest neighbours, see :func:`spanmf.tl.hsnmf`. (The metrics always use
         ``"gram"``.)
@@ -137,7 +138,8 @@ def sweep(
     DataFrame with one row a run, in the order of the grid (rank, β, α, resolution, seed; the last varies fastest), and the
     columns ``n_components``, ``beta`` (NaN where the smoothing has none), ``alpha``, ``resolution``, ``rng``, ``key`` (a
     name, such as ``"k10_b0.6_a0.1_r0.4_s0"``), every metric of :func:`spanmf.metrics.panel` over all observations, and
-    ``note`` (why a metric is NaN). Markers are found anew for each run. Metrics that draw samples use the same seed for all runs.
+    ``note`` (why a metric is NaN). Markers are found anew for each run. Metrics that draw samples use the same seed for all
+    runs.
 
     With ``store``:
 
