@@ -26,6 +26,7 @@ CONTAINERS_AND_PLOTS = {
     "anndata", "mudata", "pandas", "scanpy", "squidpy", "spatialdata", "spatialdata_io",
     "matplotlib", "seaborn", "xarray", "geopandas",
 }  # fmt: skip
+DRAWS_ON_CALL = {"spanmf.io._report"}  # reaches pl when a report is written, not before
 OPTIONAL = {"spatialdata", "spatialdata_io", "torch", "dask", "decoupler", "gseapy"}
 
 
@@ -97,8 +98,9 @@ def reached(module: str) -> frozenset[str]:
     """Every module of this package that a module imports at run time, directly or through others."""
     seen, todo = set(), [module]
     while todo:
-        for i in imports_of(todo.pop()):
-            if not i.type_checking:
+        current = todo.pop()
+        for i in imports_of(current):
+            if not (i.type_checking or (i.in_function and current in DRAWS_ON_CALL)):
                 new = own_modules(i) - seen
                 seen |= new
                 todo.extend(new)

@@ -33,7 +33,7 @@ def percent(share: float) -> str:
         return "–"
     if 0 < abs(share) < 0.001:
         return "< 0.1 %"
-    return f"{100 * share:.{1 if abs(share) < 0.0995 else 0}f} %".replace("-", MINUS).replace(".0 ", " ")
+    return f"{100 * share:.{1 if 0 < abs(share) < 0.0995 else 0}f} %".replace("-", MINUS)
 
 
 def count(n: float, one: str, many: str | None = None) -> str:

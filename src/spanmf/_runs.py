@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from . import _checks, _data, _keys, gr, metrics, pl, tl
+from . import _checks, _data, _keys, gr, io, metrics, pl, tl
+from ._report import domain_features, most_frequent
 from .pl._colors import PALETTE, label_colors
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def analyse(
         for name, draw in figures(adata, job).items():
             save(draw(), folder / name)
             notes.append(name)
+    with stage("report") as notes:
+        how = {"reference_key": job.reference_key, "metrics": table} | job.samples | job.maps | layer
+        io.write_report(adata, folder / "report.html", key=KEY, **how)
+        notes.append("report.html")
     with stage("files") as notes:
         domain_table(adata, job).to_csv(folder / "domains.csv")
         tl.top_features(adata, KEY, 20).to_csv(folder / "top_features.csv", index=False)
@@ -113,42 +118,23 @@ def describe_graph(adata: AnnData, summary: pd.Series) -> list[str]:
 
 
 def measure(adata: AnnData, job: Job, layer: dict[str, str], summary: pd.Series) -> pd.DataFrame:
-    """Numbers on the run, one a row."""
-    n_domains = adata.uns[KEY]["n_domains"]
-    agreement = metrics.edge_agreement(adata, KEY)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* were smoothed over the graph")  # the name of the number says so
-        smoothed = metrics.morans_i(adata, KEY)["I"].mean()
-    values = {
+    """Sizes, then the panel of metrics: over all samples and for each."""
+    sizes = {
         "n_cells": adata.n_obs,
         "n_genes": adata.n_vars,
         "n_edges": summary["n_edges"],
         "n_isolated": summary["n_isolated"],
         "neighbours_mean": summary["degree_mean"],
         "n_factors": adata.uns[KEY]["params"]["n_components"],
-        "n_domains": n_domains,
-        "edge_agreement": agreement.observed,
-        "edge_agreement_expected": agreement.expected,
-        "chaos": metrics.chaos(adata, KEY, **job.samples),
-        "chaos_normalized": metrics.chaos(adata, KEY, **job.samples, normalized=True),
-        "morans_i_smoothed_factors": smoothed,
-        "silhouette": metrics.silhouette(adata, KEY, rng=job.model.get("rng", 0)) if n_domains > 1 else np.nan,
-        "davies_bouldin": metrics.davies_bouldin(adata, KEY) if n_domains > 1 else np.nan,
-        "reconstruction_error": metrics.reconstruction_error(adata, KEY, **layer),
-        "explained_variance": metrics.explained_variance(adata, KEY, **layer),
     }
-    if job.reference_key is not None:
-        values |= agreement_with(adata, job.reference_key)
-    return pd.DataFrame({"metric": list(values), "value": [float(v) for v in values.values()]})
-
-
-def agreement_with(adata: AnnData, reference_key: str) -> dict[str, float]:
-    """How well the domains agree with known labels, over the cells that have one."""
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
-    known = adata.obs[reference_key].notna()
-    pair = adata.obs.loc[known, reference_key].astype(str), adata.obs.loc[known, KEY].astype(str)
-    return {"ari": adjusted_rand_score(*pair), "nmi": normalized_mutual_info_score(*pair)}
+    counted = pd.DataFrame({"metric": list(sizes), "value": [float(v) for v in sizes.values()]})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* were smoothed over the graph that scores")  # stands in the notes
+        scored = metrics.panel(
+            adata, KEY, **job.samples, **layer, per_library="library_key" in job.samples,
+            reference_key=job.reference_key, rng=job.model.get("rng", 0),
+        )  # fmt: skip
+    return pd.concat([counted.assign(key=KEY, library="all", better="", note="")[scored.columns], scored])
 
 
 def figures(adata: AnnData, job: Job) -> dict[str, Callable[[], Any]]:
@@ -207,9 +193,11 @@ def describe(adata: AnnData, job: Job, table: pd.DataFrame) -> str:
         "share": [f"{n / len(codes):.0%}" for n in sizes],
     }
     if job.reference_key is not None:
-        columns[f"mostly ({job.reference_key})"] = most_frequent(adata, job.reference_key)
-    columns["genes with a larger share there than elsewhere"] = domain_features(adata, codes, len(names))
-    value = table.set_index("metric")["value"]
+        best = most_frequent(adata.obs[KEY], adata.obs[job.reference_key])
+        columns[f"mostly ({job.reference_key})"] = [best.get(name, "none") for name in names]
+    genes = domain_features(adata, KEY, codes, len(names))
+    columns["genes with a larger share there than elsewhere"] = [", ".join(row) for row in genes]
+    value = table[table["library"] == "all"].set_index("metric")["value"]
     lines = [
         "", *in_columns(columns), "",
         f"neighbours in the same domain  {value['edge_agreement']:.0%} ({value['edge_agreement_expected']:.0%} by chance)",
@@ -228,22 +216,3 @@ def in_columns(columns: dict[str, list[str]]) -> list[str]:
         align = str.rjust if head in NUMBERS else str.ljust
         aligned.append([align(text, width) for text in [head, *values]])
     return ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
-
-
-def most_frequent(adata: AnnData, reference_key: str) -> list[str]:
-    """The known label that most cells of each domain have, and the share that has it."""
-    known = adata.obs[reference_key].notna()
-    counts = pd.crosstab(adata.obs.loc[known, KEY], adata.obs.loc[known, reference_key].astype(str), normalize="index")
-    best = {str(domain): f"{row.idxmax()} {row.max():.0%}" for domain, row in counts.iterrows()}
-    return [best.get(domain, "none") for domain in adata.obs[KEY].cat.categories]
-
-
-def domain_features(adata: AnnData, codes: Any, n_domains: int, n_features: int = 5) -> list[str]:
-    """Features whose share of the reconstruction WH is most above that in the whole table, by domain."""
-    W, H = _data.get_factors(adata, KEY)
-    mean = np.stack([W[codes == i].mean(0, dtype=np.float64) for i in range(n_domains)] + [W.mean(0, dtype=np.float64)])
-    expected = mean @ H
-    shares = expected / np.maximum(expected.sum(1, keepdims=True), np.finfo(np.float64).tiny)
-    above = shares[:-1] - shares[-1]
-    order = np.argsort(-above, axis=1, kind="stable")[:, :n_features]
-    return [", ".join(str(adata.var_names[j]) for j in row if above[i, j] > 0) for i, row in enumerate(order)]
