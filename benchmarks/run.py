@@ -19,7 +19,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("spanmf", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "igraph", "leidenalg", "networkit")
-SCRIPTS = {"consensus": "consensus", "rank_selection": "rank_selection"}  # else foundation.py
+SCRIPTS = {
+    "consensus": "consensus",
+    "rank_selection": "rank_selection",
+    "sweep": "evaluation",
+    "sweep_alone": "evaluation",
+}  # else foundation.py
 
 QUICK = [
     *(("nmf", 20_000, kind, seed) for kind in ("easy", "hard") for seed in (0,)),
@@ -28,6 +33,7 @@ QUICK = [
     ("knn", 100_000),
     ("leiden", 20_000),
     ("pipeline", 20_000),
+    ("sweep", 5_000, 2, 3),
 ]
 FULL = [
     *(("nmf", 100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
@@ -43,6 +49,8 @@ FULL = [
     ("pipeline", 20_000),
     ("pipeline", 100_000),
     ("pipeline_alone", 1_000_000),
+    ("sweep", 20_000, 5, 5),
+    ("sweep_alone", 100_000, 5, 5),
     ("consensus", 34_451, 20, 20),
     *(("rank_selection", 10_000, kind, k, 100, "frobenius") for kind in ("tissue", "factors") for k in (5, 10, 15)),
 ]
