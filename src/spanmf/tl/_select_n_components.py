@@ -85,7 +85,9 @@ def select_n_components(
         Tiles of the tissue; at least one a library.
     n_restarts
         Runs for the stability, at least 2.
-    {spatial_key} Not used where it is missing: tiles are random then, and the log says so.
+    spatial_key
+        Key of the coordinates in ``adata.obsm`` (n × 2 or n × 3). Where it is missing the tiles are random, and the log
+        says so.
     {library_key}
     {layer}
     {mask_var}
