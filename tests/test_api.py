@@ -239,12 +239,42 @@ SIGNATURES = {
         },
     ),
     "pl.metric_panel": ({"table": REQUIRED}, {"metrics": None, "keys": None, "library": "all", "ax": None}),
+    "pp.clr": ({"adata": REQUIRED}, {"layer": None, "table_key": None, "copy": False}),
+    "pp.arcsinh": ({"adata": REQUIRED, "cofactor": None}, {"layer": None, "table_key": None, "copy": False}),
+    "tl.joint_nmf": (
+        {"data": REQUIRED, "n_components": 10},
+        {
+            "obsm_key": None,
+            "preprocessing": "auto",
+            "weights": "balanced",
+            "missing": "mask",
+            "loss": "frobenius",
+            "private": 0,
+            "smoothing": None,
+            "beta": 0.6,
+            "n_steps": 2,
+            "laplacian_weight": 1.0,
+            "connectivity_key": None,
+            "init": "auto",
+            "max_iter": 500,
+            "preset": None,
+            "rng": 0,
+            "random_state": None,
+            "key_added": "joint_nmf",
+            "copy": False,
+        },
+    ),
+    "datasets.rna_protein_tissue": (
+        {"n_cells": 5_000},
+        {"n_genes": 300, "missing": 0.0, "displacement": 0.0, "rng": 0},
+    ),
     "datasets.xenium_tissue": ({"n_cells": 20_000}, {}),
     "io.read": ({"path": REQUIRED, "platform": "auto"}, {}),
 }
 # There with any default: values chosen by evidence may change, names may not.
 ALSO = {
     "tl.nmf": {"tol"},
+    "tl.joint_nmf": {"tol"},
     "tl.snmf": {"tol", "max_iter", "laplacian_weight"},
     "tl.hsnmf": {"resolution", "alpha", "smoothing", "beta", "n_steps", "max_iter", "tol"},
 }
@@ -254,6 +284,7 @@ NAMES = {
         "consensus_nmf",
         "select_n_components",
         "hsnmf",
+        "joint_nmf",
         "match_labels",
         "nmf",
         "project",
@@ -289,7 +320,8 @@ NAMES = {
     },
     "pl": {"domains", "factors", "graph", "loadings", "metric_panel", "pareto", "rank_selection"},
     "io": {"read", "read_gmt", "write_report"},
-    "datasets": {"xenium_tissue"},
+    "pp": {"arcsinh", "clr"},
+    "datasets": {"rna_protein_tissue", "xenium_tissue"},
 }
 
 
@@ -309,7 +341,7 @@ def test_signature(name):
     assert set(keyword_only) >= ALSO.get(name, set())
 
 
-@pytest.mark.parametrize("name", ["nmf", "snmf", "hsnmf"])
+@pytest.mark.parametrize("name", ["nmf", "snmf", "hsnmf", "joint_nmf"])
 def test_key_added_defaults_to_the_name(name):
     """Every tl function writes under its own name."""
     assert inspect.signature(getattr(sn.tl, name)).parameters["key_added"].default == name

@@ -1,7 +1,8 @@
 """spanmf: spatial non-negative matrix factorisation for tissues.
 
-Namespaces follow scanpy and squidpy: :mod:`~spanmf.gr` (graphs), :mod:`~spanmf.tl` (tools), :mod:`~spanmf.metrics`,
-:mod:`~spanmf.pl` (plots), :mod:`~spanmf.io`, :mod:`~spanmf.datasets`. Each is imported on first use.
+Namespaces follow scanpy and squidpy: :mod:`~spanmf.gr` (graphs), :mod:`~spanmf.pp` (preprocessing), :mod:`~spanmf.tl`
+(tools), :mod:`~spanmf.metrics`, :mod:`~spanmf.pl` (plots), :mod:`~spanmf.io`, :mod:`~spanmf.datasets`. Each is imported
+on first use.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from . import datasets, gr, io, metrics, pl, tl
+    from . import datasets, gr, io, metrics, pl, pp, tl
 
-__all__ = ["datasets", "gr", "io", "metrics", "pl", "tl"]
+__all__ = ["datasets", "gr", "io", "metrics", "pl", "pp", "tl"]
 
 try:
     __version__ = version("spanmf")

@@ -202,6 +202,19 @@ def check_gene_lists(lists: Any, name: str, owner: str) -> dict[str, list[str]]:
     return out
 
 
+def check_intensities(X: Any, name: str) -> None:
+    """Check intensities as any matrix; negative ones (background subtracted) get a hint that fits them."""
+    v = values_of(X)
+    if v.size and np.isfinite(v).all() and (n := int((v < 0).sum())):
+        msg = (
+            f"{name} holds {n} negative intensities (lowest {v.min():.4g}), and the factors are non-negative. If a background "
+            f"was subtracted, clip them: `adata.X = np.maximum(adata.X, 0)`; if values were centred or z-scored, start from "
+            f"the intensities as they were measured, or shift them: `adata.X = adata.X - adata.X.min(axis=0)`."
+        )
+        raise ValueError(msg)
+    check_matrix(X, name)
+
+
 def looks_like_counts(X: Any) -> bool:
     """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values)."""
     v = values_of(X)[:100_000]

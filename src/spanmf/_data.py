@@ -186,9 +186,14 @@ def get_representation(adata: AnnData, use_rep: str) -> np.ndarray:
 def get_scaled(adata: AnnData, use_rep: str, scale: _scale.Scale) -> np.ndarray:
     """Give a stored representation for distances: factors are rescaled, one without loadings in ``varm`` is as it is."""
     Z = get_representation(adata, use_rep)
-    loadings = _keys.FactorKeys(use_rep.removeprefix("X_")).loadings
+    keys = _keys.FactorKeys(use_rep.removeprefix("X_"))
+    loadings = keys.loadings
     if scale is None or loadings not in adata.varm:
         return Z
+    run = adata.uns.get(keys.provenance)
+    gram = run.get("gram") if hasattr(run, "get") else None  # of all modalities, where these are but one's loadings
+    if scale == "gram" and gram is not None and np.shape(gram) == (Z.shape[1],) * 2:
+        return _scale.by_gram(Z, gram)
     return _scale.rescale(Z, np.asarray(adata.varm[loadings]).T, scale)
 
 

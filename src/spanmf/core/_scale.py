@@ -25,7 +25,12 @@ def rescale(W: np.ndarray, H: np.ndarray, scale: Scale = "gram") -> np.ndarray:
     H = np.asarray(H, dtype=np.float64)
     if scale == "norm":
         return W * np.linalg.norm(H, axis=1).astype(W.dtype)
+    return by_gram(W, H @ H.T)
+
+
+def by_gram(W: np.ndarray, G: np.ndarray) -> np.ndarray:
+    r""":math:`W G^{1/2}` for a Gram matrix of loadings (k × k)."""
     with threadpool_limits(1, "blas"):  # the last bits depend on the number of threads
-        values, vectors = np.linalg.eigh(H @ H.T)
+        values, vectors = np.linalg.eigh(np.asarray(G, dtype=np.float64))
         root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
         return np.ascontiguousarray(W @ root.astype(W.dtype))

@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.spatial import cKDTree
 
-from .. import _checks, _data, _keys
+from .. import _checks, _data, _keys, _mudata
 from ._anatomy import CELL_TYPES, DOMAINS, mixtures
 from ._expression import Programmes, check_plan, draw_counts, draw_types, shift_mixture, type_sizes
 from ._tissue import DEPTH_SD, place_cells
@@ -97,8 +97,6 @@ def rna_protein_tissue(
     >>> mdata.mod["rna"].shape, mdata.mod["protein"].n_vars
     ((1000, 300), 30)
     """
-    from mudata import MuData
-
     _checks.check_range("n_cells", n_cells, 100, integer=True)
     _checks.check_range("missing", missing, 0, 0.95)
     _checks.check_range("displacement", displacement, 0)
@@ -126,7 +124,7 @@ def rna_protein_tissue(
         modalities["protein"] = modalities["protein"][keep].copy()
     if displacement:
         _displace(stream, modalities["protein"], displacement)
-    return MuData(modalities)
+    return _mudata.make(modalities)
 
 
 def _table(matrix: tuple[object, list[str]], obs: pd.DataFrame, xy: np.ndarray) -> AnnData:

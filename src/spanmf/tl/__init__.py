@@ -3,6 +3,7 @@
 from ._composition import Composition, composition
 from ._consensus_nmf import consensus_nmf
 from ._hsnmf import hsnmf
+from ._joint_nmf import joint_nmf
 from ._match_labels import match_labels
 from ._niches import niches
 from ._nmf import nmf
@@ -18,6 +19,7 @@ __all__ = [
     "composition",
     "consensus_nmf",
     "hsnmf",
+    "joint_nmf",
     "match_labels",
     "niches",
     "nmf",
