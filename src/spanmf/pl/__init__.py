@@ -6,6 +6,7 @@ displayed twice.
 
 from __future__ import annotations
 
+from ._colocalization import colocalization, colocalization_by_distance
 from ._composition import composition
 from ._convergence import convergence
 from ._domain_selection import domain_selection
@@ -14,10 +15,13 @@ from ._factors import factors
 from ._graph import graph
 from ._loadings import loadings
 from ._metric_panel import metric_panel
+from ._niches import niches
 from ._pareto import pareto
 from ._rank_selection import rank_selection
 
 __all__ = [
+    "colocalization",
+    "colocalization_by_distance",
     "composition",
     "convergence",
     "domain_selection",
@@ -26,6 +30,7 @@ __all__ = [
     "graph",
     "loadings",
     "metric_panel",
+    "niches",
     "pareto",
     "rank_selection",
 ]
