@@ -270,6 +270,14 @@ def test_sweep(result, numbers, runs, tmp_path):
         assert section(again, "sweep") == text
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_sweep_of_few_numbers_is_listed(result, numbers, runs, tmp_path):
+    few = runs[["key", "n_components", "silhouette"]]
+    text = section(written(result, tmp_path / "a.html", metrics=numbers, sweep=few), "sweep")
+    assert "Not shown. " in text
+    assert all(key in text for key in few["key"])
+
+
 # --- what is missing ------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,7 @@ def _part(subject: Subject, make: Callable[[Subject], str]) -> str:
     try:
         return make(subject)
     except (KeyError, ValueError, TypeError) as error:
-        return _sections.missing(error)
+        return _html.missing(error)
 
 
 def _warnings(found: list[str]) -> str:

@@ -59,13 +59,8 @@ def encode(drawn: Figure | Axes, alt: str, *, trim: bool = False) -> Picture:
     finally:
         plt.close(fig)
     picture = Image.open(raw).convert("RGB")
-    # a tissue image has more colours than the maps: dithering spreads what is lost
-    reduced = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
-    palette = reduced.getpalette()
-    ground = reduced.getpixel((0, 0))
-    palette[3 * ground : 3 * ground + 3] = 255, 255, 255  # the octree's white is not quite that of the page
-    reduced.putpalette(palette)
-    reduced.save(out, format="PNG", compress_level=7)
+    # of the fast ways this keeps the colours of a legend best, and white white
+    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(out, format="PNG", compress_level=7)
     width, height = (round(side * CSS_DPI / DPI) for side in picture.size)
     return Picture(out.getvalue(), width, height, alt)
 

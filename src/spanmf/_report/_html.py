@@ -11,6 +11,8 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from .. import _checks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -53,6 +55,11 @@ def figure(picture: Picture, caption: str = "", kind: str = "") -> str:
     """A picture and what it shows."""
     below = f"<figcaption>{esc(caption)}</figcaption>" if caption else ""
     return f"<figure{_class(kind)}>{picture.html()}{below}</figure>"
+
+
+def missing(error: Exception) -> str:
+    """A paragraph instead of what cannot be shown."""
+    return paragraph(f"Not shown. {_checks.cause(error)}", "missing")
 
 
 def bullets(items: Iterable[str], kind: str = "") -> str:

@@ -13,7 +13,7 @@ from ..core import _graph
 from ..metrics._panel import ALL
 from ..pl._colors import MISSING
 from . import _figures, _html
-from ._html import bar, chip, esc, figure, paragraph, stacked, table
+from ._html import bar, chip, esc, figure, missing, paragraph, stacked, table
 from ._readings import reading
 from ._subject import Subject, domain_features, most_frequent
 
@@ -394,13 +394,3 @@ def _plain(values: Mapping[str, Any]) -> dict[str, str]:
         else:
             out[str(name)] = str(value)
     return out
-
-
-# --- what is not there ----------------------------------------------------------------------------------------------
-
-
-def missing(error: Exception) -> str:
-    """A paragraph instead of what cannot be shown."""
-    from .._checks import cause
-
-    return paragraph(f"Not shown. {cause(error)}", "missing")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import pl
 from .._format import count, number
 from . import _figures
-from ._html import esc, figure, paragraph, table
+from ._html import esc, figure, missing, paragraph, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +25,11 @@ SHOWN = (
     "explained_variance",
     "ari",
 )
+CAPTION = (
+    "A dot is a run: its colour is the number of factors, its size the resolution. These are the published scores: Moran's I of "
+    "smoothed factors is high by construction, and all of them favour few factors and few domains. Look at the maps before "
+    "believing them."
+)
 MOST = 60  # runs that are listed
 
 
@@ -40,9 +45,11 @@ def sweep(subject: Subject) -> str:
             "being worse in another: the front shows what is traded for what, and does not choose."
         )
     ]
-    if hasattr(pl, "pareto"):
-        drawn = pl.pareto(runs)
-        parts.append(figure(_figures.encode(drawn, "Pareto fronts", trim=True), "Each dot is a run."))
+    try:
+        picture = _figures.encode(pl.pareto(runs), "Pareto fronts", trim=True)
+        parts.append(figure(picture, CAPTION))
+    except (KeyError, ValueError) as error:  # a table without these metrics
+        parts.append(missing(error))
     return "\n".join([*parts, _runs(runs)])
 
 
