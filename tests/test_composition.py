@@ -115,7 +115,7 @@ def test_p_is_calibrated_where_samples_vary_and_a_count_of_cells_is_not(sizes):
         counts = drawn(rng, rng.integers(300, 3000, sum(sizes)))
         n = counts.sum(1)
         share = pd.DataFrame(counts / n[:, None])
-        by_sample.append(_composition.test(_composition.Shares(share, n, condition))["p"].to_numpy())
+        by_sample.append(_composition.compare(_composition.Shares(share, n, condition))["p"].to_numpy())
         pooled = np.stack([counts[(condition == c).to_numpy()].sum(0) for c in condition.cat.categories])
         by_cell.append(chi2_contingency(pooled)[1])
     rejected = (np.array(by_sample) < 0.05).mean()

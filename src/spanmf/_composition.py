@@ -94,7 +94,7 @@ def _conditions(table: AnnData, codes: np.ndarray, names: list[str], library_key
     return pd.Series(pd.Categorical.from_codes(seen.argmax(1), categories=kinds), name="condition")
 
 
-def test(found: Shares) -> pd.DataFrame:
+def compare(found: Shares) -> pd.DataFrame:
     """Welch's test of every domain between the conditions, one row a domain.
 
     On the arcsine of the root of the share, which evens out the spread of small and large shares. In simulations

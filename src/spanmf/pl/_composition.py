@@ -99,7 +99,7 @@ def composition(
     width = 9.5 + _text_width(found.share.index) + _text_width(colors)
     fig, (left, right) = plt.subplots(1, 2, figsize=(width, height), layout="constrained")
     _bars(left, found, colors)
-    _dots(right, found, _composition.test(found), colors, condition_key)
+    _dots(right, found, _composition.compare(found), colors, condition_key)
     return fig
 
 

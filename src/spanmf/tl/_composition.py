@@ -119,7 +119,7 @@ def composition(
     with timed("tl.composition") as notes:
         found = _composition.shares(table, key, library_key, condition_key)
         shares = tidy(found)
-        test = None if condition_key is None else _composition.test(found)
+        test = None if condition_key is None else _composition.compare(found)
         params = {"key": key, "library_key": library_key, "condition_key": condition_key}
         record = _data.provenance(params) | {"shares": shares}
         table.uns[key_added] = record | ({} if test is None else {"test": test})

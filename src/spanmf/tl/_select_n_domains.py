@@ -28,7 +28,7 @@ def select_n_domains(
     n_domains: Sequence[int] = range(2, 13),
     *,
     n_components: int = 10,
-    n_splits: int = 8,
+    n_splits: int = 12,
     clustering: Literal["potts", "kmeans"] = "potts",
     smooth: bool = True,
     beta: float = 0.6,
@@ -71,7 +71,8 @@ def select_n_domains(
     n_components
         Number of components k, from 1 to min(n, p).
     n_splits
-        Number of splits, at least 2. Time grows with it and with the candidates.
+        Number of splits, at least 2. Time grows with it and with the candidates; on a few hundred cells or spots more
+        splits steady the suggestion.
     clustering
         How domains are made, as in :func:`spanmf.tl.hsnmf`.
     smooth
