@@ -184,6 +184,8 @@ def test_nothing_is_written_unasked():
 @pytest.mark.filterwarnings("ignore:.*zarr:UserWarning")
 def test_round_trip(swept, tmp_path, form):
     adata, table = swept
+    adata = adata.copy()
+    adata.obsm["sweep_labels"] = adata.obsm["sweep_labels"].iloc[:, :3]  # a store takes its time over each column
     path = tmp_path / f"swept.{form}"
     getattr(adata, f"write_{form}")(path)
     again = getattr(ad, f"read_{form}")(path)
