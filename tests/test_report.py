@@ -255,19 +255,24 @@ def runs() -> pd.DataFrame:
 
 
 def test_sweep(result, numbers, runs, tmp_path):
-    """As an argument, from a file, or from uns."""
     page = written(result, tmp_path / "a.html", metrics=numbers, sweep=runs)
     text = section(page, "sweep")
     assert "6 runs with other settings" in text
     assert all(key in text for key in runs["key"])
     assert " beta " not in text  # the same in all runs
     assert len(pictures(page)) == 1 + K + 3 + 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_sweep_from_a_file_or_from_uns(result, numbers, runs, tmp_path):
     runs.to_csv(tmp_path / "sweep.csv", index=False)
     stored = result.copy()
     stored.uns["sweep"] = {"table": runs.set_axis(runs.index.astype(str))}
-    for options in ({"sweep": tmp_path / "sweep.csv"}, {}):
-        again = written(stored, tmp_path / "b.html", metrics=numbers, **options)
-        assert section(again, "sweep") == text
+    given = ({"sweep": runs}, {"sweep": tmp_path / "sweep.csv"}, {})
+    pages = [written(stored, tmp_path / "a.html", metrics=numbers, **options) for options in given]
+    texts = {section(page, "sweep") for page in pages}
+    assert len(texts) == 1
+    assert "k10_r0.8<b>" in texts.pop()
 
 
 @pytest.mark.usefixtures("no_pictures")
