@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from support import changed, small_tissue, snapshot
 
 import spanmf as sn
-from spanmf.core import _crossval, _error, _init, _ops, _solver
+from spanmf.core import _crossval, _error, _ops
 from spanmf.tl import _select_n_components
 
 FAST = {"n_tiles": 12, "n_folds": 3, "n_var_folds": 3, "n_restarts": 2}
@@ -43,22 +43,19 @@ def dense(X):
 # --- held-out error -----------------------------------------------------------------------------------------------------
 
 
-def reference_errors(X, ranks, parts, rng, loss):
-    """The same fits; everything after them dense: W row by row, and the prediction as a matrix."""
+def reference_errors(X, ranks, parts, fits, loss):
+    """From the fits of every fold and rank, all dense: W row by row, and the prediction as a matrix."""
     X = X if loss == "kl" else _crossval.unit_variance(X)
     full = dense(X)
     errors, null = np.zeros((len(ranks), len(parts.fold_of_tile))), np.zeros(len(parts.fold_of_tile))
-    for fold, stream in enumerate(rng.spawn(parts.n_folds)):
+    for fold in range(parts.n_folds):
         held = parts.fold_of_tile[parts.tile] == fold
-        train, mean = X.take(np.flatnonzero(~held)), full[~held].mean(0)
+        train, mean = full[~held], full[~held].mean(0)
         models = [None]
-        for k, own in zip(ranks, stream.spawn(len(ranks)), strict=True):
-            H = _init.starts(train, k, own, _crossval.ROUNDS)
-            H = np.maximum(H, 1e-2 * H.mean()) if loss == "kl" else H
-            fit = _solver.fit(train, H, loss=loss, max_iter=30, tol=1e-5)
+        for fit in fits[fold * len(ranks) :][: len(ranks)]:
             W, H = fit.W.astype(float), fit.H.astype(float)
             size = (W**2).mean(0) / W.mean(0) if loss == "kl" else np.sqrt((W**2).mean(0))
-            models.append((H * size[:, None], ((dense(train) - W @ H) ** 2).mean()))
+            models.append((H * size[:, None], ((train - W @ H) ** 2).mean()))
         for i, model in enumerate(models):
             for j in range(parts.n_var_folds):
                 hidden = parts.var_fold == j
@@ -91,12 +88,27 @@ def deviation(x, mu, loss):
     return 2 * (log - x + mu).sum()
 
 
+def recorded_fits(monkeypatch):
+    """The fits of the cross-validation, in order, as they are made."""
+    fits = []
+    original = _crossval.Predictor.of
+
+    def record(fitted, *args):
+        fits.append(fitted)
+        return original(fitted, *args)
+
+    monkeypatch.setattr(_crossval.Predictor, "of", record)
+    return fits
+
+
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_held_out_error_is_that_of_a_dense_reference(rows, loss, monkeypatch):
     monkeypatch.setattr(_crossval, "SOLVED", 1e-9)
     parts = _crossval.split(rows, np.arange(60) % 6, 3, 3, np.random.default_rng(1))
+    fits = recorded_fits(monkeypatch)
     got = _crossval.held_out_errors(rows, [2, 3], parts, np.random.default_rng(2), loss=loss, max_iter=30)
-    expected = reference_errors(rows, [2, 3], parts, np.random.default_rng(2), loss)
+    assert [fit.W.shape for fit in fits] == [(40, 2), (40, 3)] * 3  # to the observations outside the fold alone
+    expected = reference_errors(rows, [2, 3], parts, fits, loss)
     np.testing.assert_allclose(got[1], expected[1], rtol=1e-5)
     np.testing.assert_allclose(got[0], expected[0], rtol=2e-3)
 
@@ -109,25 +121,17 @@ def test_objective_is_that_of_the_dense_product(rows, loss):
     assert _error.objective(rows, W, H, loss) == pytest.approx(half, rel=1e-5)
 
 
-def test_held_out_values_do_not_take_part(rows):
+def test_held_out_values_do_not_take_part(rows, monkeypatch):
     """Other values in the held-out tiles change the error there, and the fits behind it not at all."""
     parts = _crossval.split(rows, np.arange(60) % 6, 3, 2, np.random.default_rng(1))
     held = np.flatnonzero(parts.fold_of_tile[parts.tile] == 0)
-    seen = []
-    original = _crossval.Predictor.of
-
-    def record(fitted, *args):
-        seen.append(fitted.H)
-        return original(fitted, *args)
-
+    fits = recorded_fits(monkeypatch)
     other = dense(rows)
     other[held] = other[held][:, ::-1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_crossval.Predictor, "of", record)
-        for X in (rows, _ops.as_rows(sp.csr_matrix(other))):
-            _crossval.held_out_errors(X, [2], parts, np.random.default_rng(2), loss="kl", max_iter=5)
-    np.testing.assert_array_equal(seen[0], seen[3])
-    assert not np.array_equal(seen[1], seen[4])
+    for X in (rows, _ops.as_rows(sp.csr_matrix(other))):
+        _crossval.held_out_errors(X, [2], parts, np.random.default_rng(2), loss="kl", max_iter=5)
+    np.testing.assert_array_equal(fits[0].H, fits[3].H)
+    assert not np.array_equal(fits[1].H, fits[4].H)
 
 
 def test_variables_have_unit_variance(rows):
