@@ -45,6 +45,7 @@ BACKGROUND = 20.0  # mean intensity of an antibody that does not bind
 SIGNAL = 150.0  # mean intensity of one that does
 STAINING_SD = 0.3  # of the logarithm of a cell's staining
 SPILLOVER = 0.12  # share of a cell's signal that its nearest neighbours show
+JITTER = 1.0  # µm (sd): where a cell is found in the second section
 RANGE = 150.0  # µm over which the displacement of the second section changes
 
 
@@ -174,6 +175,6 @@ def _displace(rng: np.random.Generator, adata: AnnData, displacement: float) -> 
     phase = rng.uniform(0, 2 * np.pi, (2, 6))
     field = np.stack([np.cos(xy @ waves[a].T + phase[a]).sum(1) for a in range(2)], axis=1)
     field *= displacement / np.sqrt((field**2).sum(1).mean())
-    adata.obsm[_keys.SPATIAL] = xy + field
+    adata.obsm[_keys.SPATIAL] = xy + field + rng.normal(0, JITTER, xy.shape)
     adata.obs["same_as"] = adata.obs_names.to_numpy()
     adata.obs_names = [f"protein{i + 1}" for i in range(adata.n_obs)]

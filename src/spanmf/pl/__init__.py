@@ -6,6 +6,7 @@ displayed twice.
 
 from __future__ import annotations
 
+from ._alignment import alignment
 from ._colocalization import colocalization, colocalization_by_distance
 from ._composition import composition
 from ._convergence import convergence
@@ -20,6 +21,7 @@ from ._pareto import pareto
 from ._rank_selection import rank_selection
 
 __all__ = [
+    "alignment",
     "colocalization",
     "colocalization_by_distance",
     "composition",
