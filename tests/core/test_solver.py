@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numba
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import scipy.sparse as sp
 from scipy.optimize import nnls
 from sklearn.decomposition import NMF
 
+import spanmf as sn
 from spanmf.core import _init, _ops, _smooth, _snmf, _solver
 
 
@@ -135,6 +138,28 @@ def test_laplacian_is_stationary_for_w(X: sp.csr_matrix, graph: _smooth.Graph) -
     scale = np.abs(X @ h.T).max()
     assert np.abs(gradient[w > 1e-4]).max() < 1e-3 * scale
     assert gradient[w <= 1e-4].min() > -1e-3 * scale
+
+
+@pytest.mark.parametrize(("difficulty", "least"), [("easy", 3), ("hard", 11)])
+def test_starts_that_agree_spare_the_others(difficulty: str, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = sn.datasets.planted_factors(1200, difficulty=difficulty, rng=0)
+    if difficulty == "easy":
+        table.X = table.X.log1p()
+    begun = []
+    monkeypatch.setattr(_init, "begin", lambda *args: begun.append(args) or _solver.begin(*args))
+    _init.starts(_ops.as_rows(table.X), 10, np.random.default_rng(0))
+    assert len(begun) == least if difficulty == "easy" else len(begun) >= least
+
+
+def test_minima_that_may_still_win() -> None:
+    runs = [SimpleNamespace(objective=v) for v in (1.0, 1.00001, 1.0005, 1.00051, 1.002)]
+    assert [r.objective for r in _init._minima(runs, 1e-3)] == [1.0, 1.0005]
+    assert [r.objective for r in _init._minima(runs, 0.0)] == [1.0]
+
+
+def test_a_run_goes_on_where_it_stopped(X: sp.csr_matrix) -> None:
+    rows, H = _ops.as_rows(X), np.random.default_rng(0).random((4, X.shape[1]))
+    assert _init._Run(rows, H).advance(3).advance(7).objective == _solver.fit(rows, H, max_iter=7, tol=0).trace[-1]
 
 
 def test_reaches_scikit_learns_objective(X: sp.csr_matrix) -> None:

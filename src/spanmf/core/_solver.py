@@ -24,6 +24,7 @@ from ._smooth import Graph, graph_product
 Array = np.ndarray
 W_SWEEPS = 4  # inner rounds of HALS on a row of W: four cost hardly more than one
 H_SWEEPS = 4
+EXTRAPOLATION, GROWTH = 0.8, 1.1  # first share of a step of H that is added to it, and how that share grows
 FIRST_SWEEPS = 12  # rounds when W starts from nothing
 
 
@@ -74,9 +75,22 @@ def fit(
 
     Stops when a pass lowers the objective by less than ``tol`` times its value.
     """
-    engine = _KullbackLeibler if loss == "kl" else _Laplacian if graph is not None else _Frobenius
-    state = engine(X, np.asarray(H, dtype=np.float64).T, W, penalty, graph, graph_weight)
+    state = begin(X, H, W, loss, penalty, graph, graph_weight)
     return run(state, max_iter=max_iter, tol=tol, progress=progress)
+
+
+def begin(
+    X: Rows,
+    H: Array,
+    W: Array | None = None,
+    loss: str = "frobenius",
+    penalty: Penalty = NO_PENALTY,
+    graph: Graph | None = None,
+    graph_weight: float = 0.0,
+) -> State:
+    """The state of a factorisation after its first pass, which fits W to H where no W is given."""
+    engine = _KullbackLeibler if loss == "kl" else _Laplacian if graph is not None else _Frobenius
+    return engine(X, np.asarray(H, dtype=np.float64).T, W, penalty, graph, graph_weight)
 
 
 class State(Protocol):
@@ -170,7 +184,7 @@ class _Frobenius:
         self.H = H
         self.W = _start(X, H, W, "frobenius")
         self.spare = np.zeros_like(self.W)
-        self.beta, self.beta_max = 0.5, 1.0
+        self.beta, self.beta_max = EXTRAPOLATION, 1.0
         stats = self.pass_over(H, W_SWEEPS if W is not None else FIRST_SWEEPS)
         self.H, self.objective = self.improve(stats, H)
         self.accept()
@@ -214,7 +228,7 @@ class _Frobenius:
             return False
         self.accept()
         self.extrapolated = self.feasible(H + self.beta * (H - self.H))
-        self.beta, self.beta_max = min(self.beta_max, 1.05 * self.beta), min(1.0, 1.01 * self.beta_max)
+        self.beta, self.beta_max = min(self.beta_max, GROWTH * self.beta), min(1.0, 1.01 * self.beta_max)
         self.H, self.objective = H, value
         return gain <= tol * abs(value)
 

@@ -142,7 +142,10 @@ def report_empty(X: _ops.Rows) -> None:
     """Log how many observations and variables are all zero: they are allowed, their factors are zero."""
     cells = int((np.diff(X.indptr) == 0).sum())
     seen = np.zeros(X.shape[1], dtype=bool)
-    seen[X.indices] = True
+    for start in range(0, len(X.indices), 100_000):
+        seen[X.indices[start : start + 100_000]] = True
+        if seen.all():  # as a rule, after the first part
+            break
     genes = int((~seen).sum())
     if cells or genes:
         logger.info(
