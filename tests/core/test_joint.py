@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
-from spanmf.core import _graph, _joint, _solver
+from spanmf.core import _graph, _joint
 
 N, K = 300, 3
 
@@ -28,11 +28,13 @@ def planted(seed: int = 0, missing: float = 0.0) -> list[_joint.Modality]:
 def slow_objective(modalities: list[_joint.Modality], layout: _joint.Layout, W: np.ndarray, H: np.ndarray) -> float:
     value = 0.0
     for m, columns in zip(modalities, layout.columns, strict=True):
-        X, M = m.X.toarray()[m.present] * m.scale, (W.astype(float) @ H[:, columns])[m.present]
+        X, M = m.X.toarray() * m.present[:, None] * m.scale, W.astype(float) @ H[:, columns]
+        share = np.where(m.present, 1, _joint.ABSENT)[:, None]
         if m.loss == "kl":
-            value += (np.where(X > 0, X * np.log(np.maximum(X, 1e-30) / np.maximum(M, 1e-20)), 0) - X + M).sum()
+            terms = np.where(X > 0, X * np.log(np.maximum(X, 1e-30) / np.maximum(M, 1e-20)), 0) - X + M
         else:
-            value += ((X - M) ** 2).sum() / 2
+            terms = (X - M) ** 2 / 2
+        value += (share * terms).sum()
     return value
 
 
@@ -56,18 +58,33 @@ def test_objective_is_the_slow_one_and_never_rises(missing: float, losses: tuple
         assert not result.H[others][:, columns].any()
 
 
-def test_missing_rows_add_nothing() -> None:
-    """Rows without a modality may hold anything there: the fit is that of the complete matrix over what is there."""
+def test_missing_rows_are_zeros_of_little_weight() -> None:
+    """At a minimum, W of a row is its least squares against what it has, and a little against zeros for the rest."""
     modalities = planted(missing=0.4)
     layout = _joint.lay_out(modalities, K)
     H0 = _joint.start(layout, K, np.random.default_rng(0))
     result = _joint.fit(layout, H0, max_iter=400, tol=1e-10)
-    # at a minimum, W of a row without the second modality is its least squares against the first alone
+    share = np.sqrt(_joint.ABSENT)
     absent = np.flatnonzero(~modalities[1].present)
-    first = layout.columns[0]
-    rows = modalities[0].X[absent]
-    alone = _solver.solve_w(_joint._ops.as_rows(rows), result.H[:, first], max_iter=500, tol=1e-8)
-    np.testing.assert_allclose(result.W[absent], alone, atol=2e-3 * alone.max())
+    A = np.hstack([result.H[:, layout.columns[0]], share * result.H[:, layout.columns[1]]]).astype(float).T
+    Y = np.hstack([modalities[0].X.toarray()[absent], np.zeros((len(absent), 8))])
+    slow = np.array([nnls(A, y)[0] for y in Y])
+    np.testing.assert_allclose(result.W[absent], slow, atol=2e-3 * slow.max())
+
+
+def test_no_factor_explodes_where_its_modality_is_missing() -> None:
+    """A component that only the missing modality shows has no bound in the others' noise."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(3, size=N)
+    first = rng.poisson(1.0, (N, 20))
+    second = 5 * np.eye(3)[kind][:, np.arange(6) % 3] * rng.gamma(20, 1 / 20, (N, 6))
+    present = rng.random(N) > 0.3
+    parts = [sp.csr_matrix(x.astype(np.float32)) for x in (first, second * present[:, None])]
+    modalities = [_joint.Modality(parts[0], np.ones(N, dtype=bool)), _joint.Modality(parts[1], present)]
+    layout = _joint.lay_out(modalities, 6)
+    result = _joint.fit(layout, _joint.start(layout, 6, rng), max_iter=300, tol=1e-9)
+    size = np.linalg.norm(result.W @ result.H, axis=1)
+    assert size[~present].max() < 2 * size[present].max()
 
 
 def test_planted_factors_come_back() -> None:
@@ -119,8 +136,6 @@ def test_refit_is_least_squares_over_the_rows_that_are_there() -> None:
     layout = _joint.lay_out(modalities, K)
     W = np.random.default_rng(1).random((N, K)).astype(np.float32)
     H = _joint.refit_h(layout, W, np.ones((K, 38)))
-    from scipy.optimize import nnls
-
     m = modalities[1]
     y = m.X.toarray()[m.present] * m.scale
     for j in range(8):
