@@ -2,7 +2,8 @@
 
 Every measurement runs in a process of its own (peak memory is that of the process), ours and the peer's on the same
 data and number of threads in the same run, after a warm-up that compiles. Ratios are peer over ours, of wall time;
-CPU time is given beside it. Results go to ``benchmarks/results/*.json`` and, with ``--docs``, into ``docs/benchmarks.md``.
+CPU time is given beside it. Results go to ``benchmarks/results/*.json`` and, with ``--docs``, into ``docs/benchmarks.md``
+and ``docs/evaluation.md``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,8 @@ SCRIPTS = {
     "rank_selection": "rank_selection",
     "sweep": "evaluation",
     "sweep_alone": "evaluation",
+    "real_tissues": "real_tissues",
+    "deconvolution": "deconvolution",
 }  # else foundation.py
 
 QUICK = [
@@ -34,6 +38,7 @@ QUICK = [
     ("leiden", 20_000),
     ("pipeline", 20_000),
     ("sweep", 5_000, 2, 3),
+    ("real_tissues", 428, "pdac_a_st"),
 ]
 FULL = [
     *(("nmf", 100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
@@ -53,6 +58,12 @@ FULL = [
     ("sweep_alone", 100_000, 5, 5),
     ("consensus", 34_451, 20, 20),
     *(("rank_selection", 10_000, kind, k, 100, "frobenius") for kind in ("tissue", "factors") for k in (5, 10, 15)),
+    ("real_tissues", 428, "pdac_a_st"),
+    ("real_tissues", 613, "her2st_H1"),
+    ("real_tissues", 1_549, "starmap_v1_1020"),
+    ("real_tissues", 34_451, "xenium_breast_tiles"),
+    *(("deconvolution", 428, kind, seed) for kind in ("mixes", "platform", "starmap", "paper") for seed in range(1000, 1005)),
+    ("deconvolution", 50_000, "speed", 1000),
 ]
 
 
@@ -64,7 +75,9 @@ def main() -> None:
     parser.add_argument("--max-n", type=int, default=10**9, help="leave out larger sizes")
     parser.add_argument("--min-n", type=int, default=0, help="leave out smaller sizes")
     parser.add_argument("--threads", type=int, default=1, help="threads that ours and the peer may use (default: 1)")
-    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md from all results at hand")
+    parser.add_argument(
+        "--docs", action="store_true", help="write docs/benchmarks.md and docs/evaluation.md from all results at hand"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
     args.out.mkdir(exist_ok=True)
@@ -82,10 +95,13 @@ def main() -> None:
         from report import write_page
 
         write_page(args.out, HERE.parent / "docs" / "benchmarks.md")
+        from report_real import write_page as write_evaluation
+
+        write_evaluation(args.out, HERE.parent / "docs")
 
 
-def measure(task: tuple, threads: int) -> list[dict]:
-    """Run ours and the peers, each in a fresh process; the data are made there from the same seed."""
+def measure(task: tuple, threads: int) -> Iterator[dict]:
+    """Run ours and the peers, each in a fresh process, and give each as soon as it is done; the data are made there."""
     sys.path.insert(0, str(HERE))
     script = SCRIPTS.get(task[0], "foundation")
     rows: list[dict] = []
@@ -99,7 +115,7 @@ def measure(task: tuple, threads: int) -> list[dict]:
             print(f"   {who}: exit {done.returncode} (-9: killed, for memory most likely)\n{done.stderr[-2000:]}")
             continue
         rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    return rows
+        yield rows[-1]
 
 
 def machine(threads: int) -> dict:
