@@ -34,6 +34,8 @@ TITLES = {
     "sweep": "Sweep of ranks × resolutions with all metrics, against the same runs one by one",
     "sweep_alone": "Sweep of ranks × resolutions with all metrics, by itself",
     "consensus": "Consensus NMF of the breast tumour's 34,451 cells: ranks 5, 8, 10, 12, 15, restarts of each (ours, the peer's)",
+    "colocalization": "Co-localisation of 20 types on the contact graph, against permutations",
+    "colocalization_alone": "The same, exact only",
     "rank_selection": "Planted ranks found: cells, kind of data, planted rank, first of ten seeds, loss",
 }
 

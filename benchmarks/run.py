@@ -28,6 +28,8 @@ SCRIPTS = {
     "sweep_alone": "evaluation",
     "real_tissues": "real_tissues",
     "deconvolution": "deconvolution",
+    "colocalization": "colocalization",
+    "colocalization_alone": "colocalization",
 }  # else foundation.py
 
 QUICK = [
@@ -39,6 +41,7 @@ QUICK = [
     ("pipeline", 20_000),
     ("sweep", 5_000, 2, 3),
     ("real_tissues", 428, "pdac_a_st"),
+    ("colocalization", 20_000),
 ]
 FULL = [
     *(("nmf", 100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
@@ -57,6 +60,8 @@ FULL = [
     ("sweep", 20_000, 5, 5),
     ("sweep_alone", 100_000, 5, 5),
     ("consensus", 34_451, 20, 20),
+    ("colocalization", 100_000),
+    ("colocalization_alone", 1_000_000),
     *(("rank_selection", 10_000, kind, k, 100, "frobenius") for kind in ("tissue", "factors") for k in (5, 10, 15)),
     ("real_tissues", 428, "pdac_a_st"),
     ("real_tissues", 613, "her2st_H1"),
