@@ -201,6 +201,7 @@ class Places(NamedTuple):
 
     within: np.ndarray
     leaving: np.ndarray
+    squares: np.ndarray  # Σ m², m the edges that one other member has to the drawn places
     n_others: int
 
 
@@ -209,33 +210,38 @@ def draw_places(A: sp.csr_matrix, members: np.ndarray, n_a: int, rng: np.random.
     is_member = np.zeros(A.shape[0], dtype=np.bool_)
     is_member[members] = True
     draws = np.array([members[rng.choice(len(members), n_a, replace=False, shuffle=False)] for _ in range(N_DRAWS)])
-    within, leaving = _draw_edges(A.indptr, A.indices, is_member, draws)
-    return Places(within, leaving, len(members) - n_a)
+    within, leaving, squares = _draw_edges(A.indptr, A.indices, is_member, draws)
+    return Places(within, leaving, squares, len(members) - n_a)
 
 
 def drawn_tails(places: Places, n_b: int, observed: float, *, same: bool) -> tuple[float, float]:
     """P(J ≤ x) and P(J ≥ x) over the drawn places.
 
-    Each of the edges that leave them ends at the other label with probability n_b / (n − n_a), so that those tails are
-    means of binomial ones; edges within are counted.
+    Edges within are counted. The other label falls on n_b of the N other members, whose edges m to the drawn places add up
+    to a sum of known mean and variance, and so to the tails of :func:`tails`, averaged over the draws.
     """
     if same:
         at_most, at_least = (places.within <= observed).sum(), (places.within >= observed).sum()
         return (at_most + 1) / (N_DRAWS + 1), (at_least + 1) / (N_DRAWS + 1)
-    leaving, times = np.unique(places.leaving, return_counts=True)
-    X = binom(leaving, n_b / places.n_others)
-    return float(X.cdf(observed) @ times / N_DRAWS), float(X.sf(observed - 1) @ times / N_DRAWS)
+    N = places.n_others
+    mean = n_b * places.leaving / N
+    spread = places.squares / N - (places.leaving / N) ** 2
+    lower, upper = tails(observed, mean, n_b * (N - n_b) / max(N - 1, 1) * spread)
+    fixed = np.isnan(lower)  # nothing varies: the sum is its mean
+    lower[fixed], upper[fixed] = (mean[fixed] <= observed + 1e-9), (mean[fixed] >= observed - 1e-9)
+    return float(lower.mean()), float(upper.mean())
 
 
 @njit(cache=True)
 def _draw_edges(indptr, indices, is_member, draws):
-    """Edges within, and edges leaving to other members, of each drawn set."""
-    within, leaving = np.zeros(len(draws)), np.zeros(len(draws))
+    """Edges within, edges leaving to other members, and the squares of each of these members' edges, of every drawn set."""
+    within, leaving, squares = np.zeros(len(draws)), np.zeros(len(draws)), np.zeros(len(draws))
     drawn = np.zeros(is_member.size, dtype=np.bool_)
+    edges = np.zeros(is_member.size, dtype=np.int32)
     for s in range(len(draws)):
         for i in draws[s]:
             drawn[i] = True
-        inside, outside = 0, 0
+        inside, outside, square = 0, 0, 0
         for i in draws[s]:
             for e in range(indptr[i], indptr[i + 1]):
                 j = indices[e]
@@ -243,10 +249,14 @@ def _draw_edges(indptr, indices, is_member, draws):
                     inside += 1
                 elif is_member[j]:
                     outside += 1
-        within[s], leaving[s] = inside / 2, outside
+                    square += 2 * edges[j] + 1  # (m + 1)² − m²
+                    edges[j] += 1
+        within[s], leaving[s], squares[s] = inside / 2, outside, square
         for i in draws[s]:
             drawn[i] = False
-    return within, leaving
+            for e in range(indptr[i], indptr[i + 1]):
+                edges[indices[e]] = 0
+    return within, leaving, squares
 
 
 def shifted_codes(
