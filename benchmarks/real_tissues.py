@@ -29,7 +29,7 @@ from foundation import main, timed
 from peers_domains import METHODS
 
 import spanmf as sn
-from spanmf.core import _smooth
+from spanmf.core import _ops, _smooth, _solver
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SPANMF_TEST_DATA", HERE.parents[1] / "shared" / "data"))
@@ -187,6 +187,7 @@ def ours(peers: list, n: int, name: str) -> dict:
         "seconds": seconds,
         "n_domains": true_number(adata) or found["hsnmf"],
         "n_obs": adata.n_obs,
+        "libraries": adata.obs["library"].cat.codes.tolist(),
         "radii": {k: adata.uns["contact_neighbors"]["params"][k] for k in ("contact_radius", "context_radius")},
         "notes": f"domains found: {found}",
     }
@@ -236,6 +237,7 @@ def floors(rows: list, n: int, name: str) -> dict:
     sn.tl.nmf(adata, RANK)
     sn.tl.hsnmf(adata, RANK)
     out, spent = timed(lambda: {"moran": moran_floors(adata), "chaos": chaos_floors(adata)})
+    out["afresh"] = afresh(adata)
     key = add_null(adata, next(r["n_domains"] for r in rows if "n_domains" in r))
     out |= {"scores": scored(adata, [key]), "labels": codes(adata, [key])}
     return spent | out | {"notes": f"domains of noise: {adata.obs[key].nunique()}"}
@@ -261,6 +263,19 @@ def moran_floors(adata: ad.AnnData) -> Records:
                 records.append({"graph": graph, "values": what, "n_steps": n_steps, "mean": float(I.mean()),
                                 "first": float(I.iloc[0]), "max": float(I.max())})  # fmt: skip
     return records
+
+
+def afresh(adata: ad.AnnData) -> dict[str, float]:
+    """Mean Moran's I of every form's components where nothing is smoothed: W solved anew from X with H as it is."""
+    used = adata.var["highly_variable"].to_numpy() if "highly_variable" in adata.var else np.ones(adata.n_vars, bool)
+    X = _ops.as_rows(adata.X, used)
+    for smoothing in ("diffuse", "refit", "laplacian"):
+        sn.tl.snmf(adata, RANK, smoothing=smoothing, key_added=f"snmf {smoothing}")
+    out = {}
+    for key in ("nmf", "snmf diffuse", "snmf refit", "snmf laplacian"):
+        W = _solver.solve_w(X, np.ascontiguousarray(adata.varm[f"{key}_loadings"].T[:, used]), tol=1e-6)
+        out[key] = float(sn.metrics.morans_i(adata.obsp["contact_connectivities"], W)["I"].mean())
+    return out
 
 
 def chaos_floors(adata: ad.AnnData) -> Records:

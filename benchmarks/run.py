@@ -28,6 +28,7 @@ SCRIPTS = {
     "sweep_alone": "evaluation",
     "real_tissues": "real_tissues",
     "deconvolution": "deconvolution",
+    "stl_paper": "stl_paper",
     "colocalization": "colocalization",
     "colocalization_alone": "colocalization",
 }  # else foundation.py
@@ -67,8 +68,24 @@ FULL = [
     ("real_tissues", 613, "her2st_H1"),
     ("real_tissues", 1_549, "starmap_v1_1020"),
     ("real_tissues", 34_451, "xenium_breast_tiles"),
-    *(("deconvolution", 428, kind, seed) for kind in ("mixes", "platform", "starmap", "paper") for seed in range(1000, 1005)),
+    *(
+        ("deconvolution", 428, kind, seed)
+        for kind in ("mixes", "platform", "starmap", "paper")
+        for seed in range(1000, 1005)
+    ),
     ("deconvolution", 50_000, "speed", 1000),
+    *(
+        ("stl_paper", n, kind)
+        for n, kind in (
+            (256, "square2x2"),
+            (195, "circle2x2"),
+            (428, "clean3"),
+            (428, "noisy3"),
+            (428, "clean5"),
+            (428, "noisy5"),
+            (428, "real"),
+        )
+    ),
 ]
 
 
