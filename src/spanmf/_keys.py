@@ -85,6 +85,43 @@ class NicheKeys:
 
 
 ISOLATED = "isolated"  # label of observations without neighbours
+@dataclass(frozen=True)
+class ProportionKeys:
+    """Slots of a deconvolution with base name ``key``."""
+
+    key: str
+
+    @property
+    def cells(self) -> str:
+        """``obsm`` key of the shares of cells."""
+        return self.key
+
+    @property
+    def mrna(self) -> str:
+        """``obsm`` key of the shares of mRNA."""
+        return f"{self.key}_mrna"
+
+    @property
+    def lower(self) -> str:
+        """``obsm`` key of the lower bounds of the shares of cells."""
+        return f"{self.key}_lower"
+
+    @property
+    def upper(self) -> str:
+        """``obsm`` key of their upper bounds."""
+        return f"{self.key}_upper"
+
+    @property
+    def profiles(self) -> str:
+        """``varm`` key of the profiles as the section has mended them."""
+        return f"{self.key}_profiles"
+
+    @property
+    def deviance(self) -> str:
+        """``obs`` and ``var`` key of how badly a spot or a gene is fitted."""
+        return f"{self.key}_deviance"
+
+
 CONNECTIVITIES_SUFFIX = "_connectivities"
 SPATIAL = "spatial"  # obsm key of coordinates, and squidpy's base name of a graph
 ARRAY = ("array_row", "array_col")  # Space Ranger's columns of obs: where on the array a spot lies

@@ -32,15 +32,15 @@ from numba import njit, prange
 from scipy.stats import norm
 
 from . import _ops
-from ._ops import FLUSH, TINY, Rows, _flush, _sum_x_log, threads_for
-from ._simd import FAST, LANE, dots, gather, make_lanes, scatter
+from ._ops import FLUSH, TINY, Rows, _flush, _sum_x_log, cached, threads_for
+from ._simd import FAST, LANE, dots, gather, make_lanes, padded, scatter
 from ._smooth import Graph, as_graph, graph_product
 
 Array = np.ndarray
 Progress = Callable[[int, float], None]
 LIKELIHOODS = ("auto", "poisson", "gaussian")
 SHRINKAGE = 100.0  # counts of the mean profile that every profile is mixed with
-SIZE_VARIANCE = 1.0  # of the log mRNA content of the cells of a type
+SIZE_VARIANCE = 0.3  # of the log mRNA content of the cells of a type: a tenfold range holds all but a few of them
 UNDER_DISPERSED = 0.75  # Pearson dispersion below which residuals are too small for counts
 PLATFORM_SD = 0.5  # robust sd of log(section / fit) over genes from which genes get factors of their own
 PLATFORM_COUNTS = 300.0  # a gene's factor is drawn to one by so many counts
@@ -48,6 +48,7 @@ EXPRESSED = 100.0  # counts of a gene in the section from which it helps to tell
 MENDING_TOL = 0.03  # of the tolerance: profiles move long after the objective seems to rest
 LEARNING_SPOTS = 4000  # spots that mend the profiles
 FREE = 1e-3  # share above which a type counts as present, not as held at zero
+APART = 128  # float32 between rows of scratch memory
 LONGEST = np.float32(16)  # extrapolation of the shares, in steps of EM
 OVER_RELAXATION = 1.7  # of the profiles' logarithms: halves the passes
 ROUNDS = 5  # of platform factors
@@ -166,7 +167,7 @@ def shrunk_sizes(B: Array, n_cells: Array | None) -> Array:
 def informative(X: sp.csr_matrix, profiles: Array, n_genes: int | None) -> Array:
     """Columns with the most information: variance between the types over the mean, which is the noise of a count."""
     mean = profiles.mean(0)
-    score = ((profiles - mean) ** 2).sum(0) / np.maximum(mean, 1e-30)
+    score = ((profiles - mean) ** 2).sum(0) / np.maximum(mean, 1e-30) if len(profiles) > 1 else mean.copy()
     score[np.bincount(X.indices, minlength=X.shape[1]) == 0] = 0
     found = int((score > 0).sum())
     return np.sort(np.argsort(-score, kind="stable")[: found if n_genes is None else min(n_genes, found)])
@@ -521,11 +522,11 @@ def _em_blocks(indptr, indices, data, Qt, prior, weight, V, out, k, longest, blo
         sums = np.zeros((p if wants_sums else 0, width), np.float32)
         ratio = np.zeros(longest, np.float32)
         mantissa = np.zeros(longest, np.float32)
-        v = np.zeros(width, np.float32)
-        numerator = np.zeros(width, np.float32)
-        start = np.zeros(width, np.float32)
-        first_step = np.zeros(width, np.float32)
-        second_step = np.zeros(width, np.float32)
+        # rows of one table, a fixed distance apart: side by side on the heap they would at times be taken for overlapping,
+        # and a scalar loop rounds otherwise than a vector one
+        work = np.zeros((5, width + APART), np.float32)
+        v, numerator, start = work[0, :width], work[1, :width], work[2, :width]
+        first_step, second_step = work[3, :width], work[4, :width]
         since_flush = 0
         for i in range(first, last):
             lo, hi = indptr[i], indptr[i + 1]
@@ -709,3 +710,20 @@ def _gaussian(
         sizes=size, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
         lower=lower, upper=upper,
     )  # fmt: skip
+
+
+def warm_up(k: int) -> None:
+    """Compile what a deconvolution into k types needs, on a few counts."""
+    X = sp.csr_matrix(np.ones((2, 2), np.float32))
+    graph = sp.csr_matrix(np.array([[0, 1], [1, 0]], np.float32))
+    reference = Reference(np.ones((k, 2)) + np.eye(k, 2), np.ones(k))
+    for likelihood in ("poisson", "gaussian"):
+        fit(X, reference, graph=graph, options=Options(likelihood=likelihood, max_iter=2))
+
+
+def is_compiled(k: int) -> bool:
+    """Whether a deconvolution into k types runs at once: compiled here, or (up to 16 types) cached on disk."""
+    kernel: Any = _em_blocks
+    if any(signature[-1].count * LANE == padded(k) for signature in kernel.signatures):
+        return True
+    return padded(k) == LANE and cached(kernel)

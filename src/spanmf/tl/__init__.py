@@ -8,9 +8,11 @@ from ._match_labels import match_labels
 from ._niches import niches
 from ._nmf import nmf
 from ._project import project
+from ._reference_profiles import reference_profiles
 from ._select_n_components import select_n_components
 from ._select_n_domains import select_n_domains
 from ._snmf import snmf
+from ._stl_nmf import stl_nmf
 from ._sweep import sweep
 from ._top_features import top_features
 
@@ -24,9 +26,11 @@ __all__ = [
     "niches",
     "nmf",
     "project",
+    "reference_profiles",
     "select_n_components",
     "select_n_domains",
     "snmf",
+    "stl_nmf",
     "sweep",
     "top_features",
 ]
