@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,8 @@ OUTPUTS = {
 SWEEP_HELP = """\
 Find tissue domains for every combination of ranks and resolutions, score each run, and show which ones no other beats.
 
-INPUT is an .h5ad file, a .zarr folder (an AnnData or a SpatialData) or the output folder of a Xenium run. Options of
-the grid take several values, separated by commas.
+INPUT is an .h5ad file, a .zarr folder (an AnnData or a SpatialData), or what an instrument or its software wrote, as for
+`spanmf hsnmf`. Options of the grid take several values, separated by commas.
 """
 SWEEP_EPILOG = """\
 after an interruption:
@@ -122,10 +123,12 @@ def run_sweep(args: argparse.Namespace, screen: Any) -> None:
             gr.contact_neighbors(adata, **job.graph, **samples, preset=args.preset)
             notes += describe_graph(adata, gr.graph_summary(adata).loc["all"])
         with _kept_runs(args, screen) as file, screen.stage("runs") as notes:
-            table = tl.sweep(
-                adata, **given(args, GRID), **fixed | layer, **samples, **given(args, SCORES), preset=args.preset,
-                file=file, keep_labels=args.keep_labels, store=args.keep_labels,
-            )  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".* looks like raw counts")  # said above, in the words of the command
+                table = tl.sweep(
+                    adata, **given(args, GRID), **fixed | layer, **samples, **given(args, SCORES), preset=args.preset,
+                    file=file, keep_labels=args.keep_labels, store=args.keep_labels,
+                )  # fmt: skip
             notes += [f"{len(table)} runs"]
         with screen.stage("files") as notes:
             front = metrics.pareto_front(table)
@@ -199,7 +202,7 @@ def describe(front: pd.DataFrame, source: Path) -> str:
         columns["ARI"] = [f"{v:.2f}" for v in best["ari"]]
     columns[""] = ["knee" if knee else "" for knee in best["knee"]]
     knee = best[best["knee"]].iloc[0]
-    command = (
-        f"spanmf hsnmf {source} -o results --n-components {knee['n_components']} --resolution {knee['resolution']:g}"
-    )
+    named = ["n_components", "resolution", *(n for n in varies if n not in ("n_components", "resolution"))]
+    flags = {o.name: o.flag for o in GRID}
+    command = f"spanmf hsnmf {source} -o results " + " ".join(f"{flags[n]} {knee[n]:g}" for n in named)
     return "\n".join([*lines, "", *in_columns(columns), "", "see the knee on the tissue:", f"  {command} …"])

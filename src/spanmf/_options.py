@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import _platforms
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -78,7 +80,7 @@ positive, share = number(0, open_low=True), number(0, 1)
 whole, seed = number(1, integer=True), number(0, integer=True)
 
 READ = (
-    Option("--platform", "auto", "what INPUT is", choices=("auto", "h5ad", "zarr", "xenium")),
+    Option("--platform", "auto", "what INPUT is", choices=_platforms.NAMES, kind=_platforms.canonical),
     Option("--table-key", "its only one", "table of a SpatialData"),
 )
 GRAPH = (

@@ -61,7 +61,8 @@ HSNMF_HELP = """\
 Find tissue domains: read INPUT, link cells in contact and in context, factorise, smooth, divide into domains, and
 leave tables, figures and the annotated data in a folder.
 
-INPUT is an .h5ad file, a .zarr folder (an AnnData or a SpatialData) or the output folder of a Xenium run.
+INPUT is an .h5ad file, a .zarr folder (an AnnData or a SpatialData), or what an instrument or its software wrote
+(Xenium, Visium, MERSCOPE, CosMx, Stereo-seq, CODEX, MIBI, IMC, CyCIF, inForm: --platform names it if need be).
 """
 HSNMF_EPILOG = """\
 units:

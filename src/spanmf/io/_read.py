@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from .. import _checks
+from .. import _checks, _platforms
 from .._docs import doc
 from .._logging import timed
-from . import _stored, _xenium
+from . import _stereo, _stored, _visium, _xenium
+from ._cells import header, is_table
+from ._dialects import DIALECTS
+from ._tables import is_dialect, read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,67 +27,101 @@ class Platform:
     looks_like: str  # for the error that lists what was looked for
     recognises: Callable[[Path], bool]
     read: Callable[[Path, str | None], AnnData]  # the path and the name of a table
+    name: str = ""  # for `platform=`, where several forms belong to one
 
 
+def _of_tables(name: str) -> Platform:
+    return Platform(
+        DIALECTS[name].looks_like, lambda path: is_dialect(path, name), lambda path, _: read_tables(path, name),
+        "imc" if name in IMC else name,
+    )  # fmt: skip
+
+
+IMC = ("steinbock", "cellprofiler")
 PLATFORMS = {
     "h5ad": Platform("a file *.h5ad", _stored.is_h5ad, lambda path, _: _stored.read_h5ad(path)),
     "zarr": Platform("a Zarr folder with an AnnData or a SpatialData", _stored.is_zarr, _stored.read_zarr),
     "xenium": Platform(
         f"a Xenium output folder with {_xenium.MATRIX}", _xenium.is_xenium, lambda path, _: _xenium.read_xenium(path)
     ),
+    "visium": Platform(_visium.LOOKS_LIKE, _visium.is_visium, lambda path, _: _visium.read_visium(path)),
+    "stereoseq": Platform(_stereo.LOOKS_LIKE, _stereo.is_stereo, _stereo.read_stereo),
+    **{name: _of_tables(name) for name in DIALECTS},
 }
 
 OTHERS = {  # platforms that others read: what tells them, and the call
-    "Visium": ("*filtered_feature_bc_matrix.h5", "sq.read.visium(path)"),
     "Visium HD": ("binned_outputs", "spatialdata_io.visium_hd(path)"),
-    "MERSCOPE": ("*cell_by_gene.csv", "sq.read.vizgen(path, counts_file=..., meta_file=...)"),
-    "CosMx": ("*exprMat_file.csv", "sq.read.nanostring(path, counts_file=..., meta_file=...)"),
+    "CODEX (FCS)": ("*.fcs", "spatialdata_io.codex(path)"),
 }
 
 
 @doc
 def read(
-    path: str | Path, platform: Literal["auto", "h5ad", "zarr", "xenium"] = "auto", *, table_key: str | None = None
+    path: str | Path,
+    platform: Literal[
+        "auto",
+        "h5ad",
+        "zarr",
+        "xenium",
+        "visium",
+        "merscope",
+        "cosmx",
+        "stereoseq",
+        "starmap",
+        "codex",
+        "mibi",
+        "imc",
+        "cycif",
+        "inform",
+    ] = "auto",
+    *,
+    table_key: str | None = None,
 ) -> AnnData:
-    """Read a tissue: a stored AnnData or SpatialData, or a Xenium output folder.
+    """Read a tissue: a stored table, or what an instrument or its software left.
 
-    A stored table comes back as it was stored (of a SpatialData, only the table is read). A Xenium folder becomes a
-    table of counts: through spatialdata-io, where that is installed and the bundle is whole, else from its cells table
-    and its matrix, which is said in a warning and gives the same table but for the columns of ``cells.zarr.zip``.
+    A stored table comes back as it was stored (of a SpatialData, only the table is read). All others become a table of counts
+    or intensities with the places that the files give; none are made up. :doc:`/platforms` lists the files that are read of
+    each platform, the unit of their places, and whether that was tested on files of the vendor.
+
+    Xenium goes through spatialdata-io where that is installed and the bundle is whole, Visium through squidpy where the folder
+    is; else their files are read here. Tables of cells (CSV, TSV, parquet) all go through one reader, by chunks.
 
     Parameters
     ----------
     path
-        File or folder.
+        File or folder. A folder of several sections or images gives one table with ``obs["sample"]``.
     platform
-        ``"h5ad"``: a file of AnnData. ``"zarr"``: a Zarr folder with an AnnData or a SpatialData. ``"xenium"``: the
-        output folder of a Xenium run (``cell_feature_matrix.h5`` beside ``cells.parquet`` or ``cells.csv.gz``).
-        ``"auto"``: recognised by its name and content.
-    {table_key}
+        ``"auto"``: recognised by names and headers; the log says which. Case, spaces and hyphens do not matter, and
+        ``"merfish"``, ``"nanostring"``, ``"mcmicro"``, ``"steinbock"``, ``"cellprofiler"``, ``"phenocycler"`` are understood.
+    table_key
+        Of a SpatialData: the table to use (not needed when it has one). Of Stereo-seq: ``"cells"``, or square bins of so many
+        DNBs such as ``"bin50"``; ``None``: cells where they were segmented, else ``"bin100"``.
 
     Returns
     -------
     AnnData
-        For a Xenium folder, cells × genes:
-
-        - ``X``: counts of the genes, CSR, float32; control probes and codewords are left out
-        - ``obs``: the columns of the cells table (``cell_area``, ``nucleus_area`` in µm², ``transcript_counts``, …);
-          its names are the cell ids
-        - ``var``: ``gene_ids``, ``feature_types``; its names are the gene names, made unique
-        - ``obsm["spatial"]``: n × 2, float64, centroids of the cells in µm
-        - ``uns["spatial_units"]``: ``"um"``; ``uns["um_per_unit"]``: 1.0
+        - ``X``: counts (CSR) or intensities (dense), float32; features that are controls are left out
+        - ``obs``: the other columns of the cells table (areas, phenotypes, …); its names are the cell ids, after those of the
+          images in which they are numbered. ``obs["sample"]``: section, image or region, whose coordinates begin anew: give
+          it as ``library_key``
+        - ``var``: its names are those of genes or markers, made unique; ``gene_ids`` and ``feature_types``, or ``channel``,
+          where they are known
+        - ``obsm["spatial"]``: n × 2 (or 3), float64
+        - ``uns["spatial_units"]``: ``"um"``, ``"pixel"``, ``"dnb"`` or ``"unknown"``; ``uns["um_per_unit"]`` only where the files
+          or the platform's documentation say it
         - ``uns["left_out"]``: for each other kind of feature, ``n_features`` and the sum of its ``counts``
+        - ``uns["spatial"]``: images and scale factors of Visium, as scanpy has them
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing at ``path``, or a file of a Xenium folder is missing.
+        If there is nothing at ``path``, or a file that belongs to it is missing.
     OSError
         If a file is truncated or unreadable; the error names it and the cause.
     KeyError
-        If a SpatialData has several tables and ``table_key`` names none of them, or a column is missing.
+        If ``table_key`` names nothing that is there, or a column is missing.
     ValueError
-        If nothing is recognised, or the cells table and the matrix do not fit together.
+        If nothing is recognised; if ids are there twice, tables do not fit together, or a column of numbers holds text.
 
     Examples
     --------
@@ -95,14 +132,22 @@ def read(
     >>> adata.shape
     (1000, 300)
     """
-    _checks.check_choice("platform", platform, ("auto", *PLATFORMS))
+    platform = _platforms.canonical(platform)
+    _checks.check_choice("platform", platform, _platforms.NAMES)
     path = Path(path).expanduser()
     _checks.check_exists(path)
-    name = recognise(path) if platform == "auto" else platform
+    name = recognise(path) if platform == "auto" else _form(path, platform)
     with timed("io.read") as notes:
         adata = PLATFORMS[name].read(path, table_key)
-        notes.append(f"{adata.n_obs} × {adata.n_vars} from {str(path)!r} ({name})")
+        how = ", recognised by its files and their headers" if platform == "auto" else ""
+        notes.append(f"{adata.n_obs} × {adata.n_vars} from {str(path)!r} ({name}{how})")
     return adata
+
+
+def _form(path: Path, platform: str) -> str:
+    """The form of a platform that several programs write for."""
+    forms = [name for name, p in PLATFORMS.items() if (p.name or name) == platform]
+    return next((name for name in forms if PLATFORMS[name].recognises(path)), forms[0])
 
 
 def recognise(path: Path) -> str:
@@ -114,6 +159,9 @@ def recognise(path: Path) -> str:
 
 
 def _fail_unrecognised(path: Path) -> NoReturn:
+    for table in [path] if path.is_file() else path.iterdir():
+        if is_table(table):
+            header(table)  # one that cannot be read at all says so itself
     looked_for = "; ".join(p.looks_like for p in PLATFORMS.values())
     if path.is_dir():
         found = _checks._listed(sorted(p.name for p in path.iterdir()))

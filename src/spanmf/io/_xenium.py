@@ -9,18 +9,18 @@ import numpy as np
 import scipy.sparse as sp
 
 from .. import _checks, _keys
-from ._cells import DIALECTS, read_cells
+from ._cells import match, read_cells
+from ._dialects import XENIUM
 from ._tenx import read_matrix
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
     from anndata import AnnData
 
 MANIFEST = "experiment.xenium"
 MATRIX = "cell_feature_matrix.h5"
-CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
+CELLS = XENIUM.cells
 ZARR = "cells.zarr.zip"
 BUNDLE = (MANIFEST, MATRIX, CELLS[0], ZARR)  # without one of these, spatialdata-io stops
 GENES = "Gene Expression"
@@ -63,7 +63,7 @@ def _by_spatialdata_io(path: Path) -> tuple[AnnData | None, str]:
         return None, f"spatialdata-io could not read it ({type(error).__name__}: {_checks.cause(error)})"
     table = next(iter(sdata.tables.values()))
     table.uns.clear()  # what links it to shapes and images that were not read
-    table.obs = table.obs.drop(columns=["region", DIALECTS["xenium"].cell_id], errors="ignore")
+    table.obs = table.obs.drop(columns=["region", *XENIUM.cell_id], errors="ignore")
     return table, ""
 
 
@@ -77,32 +77,15 @@ def _by_files(path: Path, why: str) -> AnnData:
             f"it holds {_checks._listed(sorted(p.name for p in path.iterdir()))}."
         )
         raise FileNotFoundError(msg)
-    obs, places = read_cells(cells, DIALECTS["xenium"])
+    obs, places = read_cells(cells, XENIUM)
     table = read_matrix(path / MATRIX)
-    rows = _match(table.obs_names, obs.index, path / MATRIX, cells)
+    rows = match(table.obs_names, obs.index, path / MATRIX, cells)
     table = table[rows >= 0]
     rows = rows[rows >= 0]
     table.obs = obs.iloc[rows]
     table.obsm[_keys.SPATIAL] = places[rows]
     _checks.warn(f"{str(path)!r} was read from {cells.name} and {MATRIX} alone: {why}.")
     return table
-
-
-def _match(barcodes: pd.Index, ids: pd.Index, matrix: Path, cells: Path) -> np.ndarray:
-    """Row of the cells table for every cell of the matrix, −1 where it has none."""
-    rows = ids.get_indexer(barcodes)
-    found = int((rows >= 0).sum())
-    if found == 0:
-        msg = (
-            f"{cells.name} and {matrix.name} in {str(cells.parent)!r} have no cell in common: their ids are "
-            f"{_checks._listed(ids, 3)} and {_checks._listed(barcodes, 3)}."
-        )
-        raise ValueError(msg)
-    if found < max(len(ids), len(barcodes)):
-        _checks.warn(
-            f"{cells.name} has {len(ids)} cells and {matrix.name} has {len(barcodes)}: the {found} that are in both are kept."
-        )
-    return rows
 
 
 def _genes_only(table: AnnData) -> AnnData:
@@ -117,6 +100,6 @@ def _genes_only(table: AnnData) -> AnnData:
     adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
     adata.obsm[_keys.SPATIAL] = np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
     adata.uns[_keys.SPATIAL_UNITS] = "um"
-    adata.uns[_keys.UM_PER_UNIT] = DIALECTS["xenium"].um_per_unit
+    adata.uns[_keys.UM_PER_UNIT] = XENIUM.um_per_unit
     adata.uns[_keys.LEFT_OUT] = left_out
     return adata
