@@ -106,6 +106,13 @@ def test_it_is_what_the_function_makes(done, source):
     pd.testing.assert_frame_equal(result.obsm["sweep_labels"], adata.obsm["sweep_labels"])
 
 
+def test_counts_are_warned_of_once(source, tmp_path):
+    errors = run("sweep", source, "-o", tmp_path / "sweep", *GRID, "--layer", "counts")[2]
+    found = [line for line in errors.splitlines() if "raw counts" in line]
+    assert len(found) == 1
+    assert "give --normalize" in found[0]
+
+
 def test_resume_after_an_interruption(source, tmp_path, stop):
     out = tmp_path / "sweep"
     stop(2)

@@ -92,7 +92,8 @@ def prepare_values(adata: AnnData, job: Job, notes: list[str]) -> dict[str, str]
     if not job.normalize:
         notes.append(f"{layer or 'X'} as it is")
         if counts and job.model.get("loss", "frobenius") == "frobenius":
-            _checks.warn(f"{name} looks like raw counts: give --normalize (or --loss kl), or the factors follow depth.")
+            there = f"--layer {LOGNORM}" if LOGNORM in adata.layers else "--normalize"  # of an earlier run
+            _checks.warn(f"{name} looks like raw counts: give {there} (or --loss kl), or the factors follow depth.")
         return {} if layer is None else {"layer": layer}
     if LOGNORM in adata.layers:
         msg = f"There is a layer {LOGNORM!r} already: use it by `--layer {LOGNORM}` without --normalize."
@@ -103,7 +104,10 @@ def prepare_values(adata: AnnData, job: Job, notes: list[str]) -> dict[str, str]
 
     adata.layers[LOGNORM] = X.astype("float32")
     sc.pp.normalize_total(adata, layer=LOGNORM)
+    known = "log1p" in adata.uns
     sc.pp.log1p(adata, layer=LOGNORM)
+    if not known:
+        del adata.uns["log1p"]  # scanpy takes it to be of X, which stays as it is
     notes.append(f"{layer or 'X'} normalised to the median total, log1p")
     return {"layer": LOGNORM}
 
