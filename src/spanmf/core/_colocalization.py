@@ -131,7 +131,7 @@ def pooled(moments: Moments) -> Moments:
     return Moments(*(x.sum(0) for x in moments))
 
 
-def tails(observed: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tails(observed: np.ndarray | float, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """P(X ≤ x) and P(X ≥ x) of a count with this mean and variance.
 
     Negative binomial where the variance is above the mean, binomial where it is below, Poisson where they are equal.
