@@ -170,7 +170,7 @@ SIGNATURES = {
             "region_weight": 0.0,
             "reference_weight": 2.0,
             "platform": "auto",
-            "n_genes": 2000,
+            "n_genes": 3000,
             "interval": None,
             "library_key": None,
             "key_added": "stl_nmf",
@@ -283,6 +283,37 @@ SIGNATURES = {
             "copy": False,
         },
     ),
+    "tl.annotate_factors": (
+        {"data": REQUIRED, "markers": None},
+        {
+            "key": "joint_nmf",
+            "method": "overlap",
+            "rank_by": "specificity",
+            "n_genes": 10,
+            "n_proteins": 5,
+            "threshold": None,
+            "preset": None,
+            "key_added": "annotate_factors",
+            "table_key": None,
+        },
+    ),
+    "tl.assign_types": (
+        {"data": REQUIRED, "markers": None},
+        {
+            "key": "joint_nmf",
+            "method": "clusters",
+            "n_clusters": None,
+            "threshold": None,
+            "use_neighbors": False,
+            "connectivity_key": None,
+            "annotation_key": "annotate_factors",
+            "rng": 0,
+            "random_state": None,
+            "key_added": "assign_types",
+            "table_key": None,
+        },
+    ),
+    "datasets.cell_markers": ({}, {}),
     "datasets.rna_protein_tissue": (
         {"n_cells": 5_000},
         {"n_genes": 300, "missing": 0.0, "displacement": 0.0, "rng": 0},
@@ -360,7 +391,7 @@ def test_signature(name):
     assert set(keyword_only) >= ALSO.get(name, set())
 
 
-@pytest.mark.parametrize("name", ["nmf", "snmf", "hsnmf", "joint_nmf"])
+@pytest.mark.parametrize("name", ["nmf", "snmf", "hsnmf", "joint_nmf", "annotate_factors", "assign_types"])
 def test_key_added_defaults_to_the_name(name):
     """Every tl function writes under its own name."""
     assert inspect.signature(getattr(sn.tl, name)).parameters["key_added"].default == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from anndata import AnnData
 from . import _checks, _data, _keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mudata import MuData
 
@@ -48,13 +49,26 @@ def as_mudata(data: MuData | Mapping[str, AnnData] | AnnData, obsm_key: str | No
 
 
 def make(tables: Mapping[str, AnnData]) -> MuData:
-    """A MuData of these tables, without the warnings of mudata 0.3 about its own future."""
+    """A MuData of these tables."""
     from mudata import MuData
 
+    with _quiet():
+        return MuData(dict(tables))
+
+
+def copy(mdata: MuData) -> MuData:
+    """A copy in memory."""
+    with _quiet():
+        return mdata.copy()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of mudata 0.3 about its own future."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", module="mudata")
-        return MuData(dict(tables))
+        yield
 
 
 def _from_obsm(adata: AnnData, obsm_key: str | None) -> dict[str, AnnData]:

@@ -404,22 +404,19 @@ def refit_h(layout: Layout, W: Array, H: Array) -> Array:
 
 
 def variance_explained(X: sp.csr_matrix, W: Array, H: Array) -> Array:
-    r"""Share of the variance of X (rows that are there) that each component explains alone.
+    r"""Share of the variance of X (rows that are there) that each component's activity explains alone.
 
-    :math:`1 - \lVert X_c - w_c h^\top \rVert^2 / \lVert X_c \rVert^2`, both centred by column. Overlapping components may sum to
-    more than all of them together explain.
+    :math:`\lVert X_c^\top w_c \rVert^2 / (\lVert w_c \rVert^2 \lVert X_c \rVert^2)`, both centred by column: the share of a regression of every
+    feature on that component. 0 where the component has no loadings. Components overlap: the shares do not add up.
     """
     n = X.shape[0]
-    W, H = np.asarray(W, dtype=np.float64), np.asarray(H, dtype=np.float64)
-    squares = (
-        float(np.vdot(X.data.astype(np.float64), X.data))
-        if sp.issparse(X)
-        else float((X.astype(np.float64) ** 2).sum())
-    )
+    W = np.asarray(W, dtype=np.float64)
+    squares = float(np.vdot(X.data.astype(np.float64), X.data))
     mean = np.asarray(X.mean(0, dtype=np.float64)).ravel()
     total = squares - n * float(mean @ mean)
     if total <= 0:
         return np.full(len(H), np.nan)
     centred = W - W.mean(0)
-    cross = np.einsum("rj,jr->r", H, np.asarray(X.T @ centred))
-    return (2 * cross - (centred**2).sum(0) * (H**2).sum(1)) / total
+    size = (centred**2).sum(0)
+    cross = (np.asarray(X.T @ centred) ** 2).sum(0)
+    return np.divide(cross, size * total, out=np.zeros(len(H)), where=(size > 0) & H.any(axis=1))

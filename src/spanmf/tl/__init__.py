@@ -1,9 +1,14 @@
 """Tools: factors, domains, and what to do with them."""
 
+from .._stl_weights import StlWeights
+from ._annotate_factors import annotate_factors
+from ._assign_types import assign_types
 from ._composition import Composition, composition
 from ._consensus_nmf import consensus_nmf
+from ._fast_nmf import fast_nmf
 from ._hsnmf import hsnmf
 from ._joint_nmf import joint_nmf
+from ._learn_stl_nmf import learn_stl_nmf
 from ._match_labels import match_labels
 from ._niches import niches
 from ._nmf import nmf
@@ -18,10 +23,15 @@ from ._top_features import top_features
 
 __all__ = [
     "Composition",
+    "StlWeights",
+    "annotate_factors",
+    "assign_types",
     "composition",
     "consensus_nmf",
+    "fast_nmf",
     "hsnmf",
     "joint_nmf",
+    "learn_stl_nmf",
     "match_labels",
     "niches",
     "nmf",

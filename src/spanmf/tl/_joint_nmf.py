@@ -77,8 +77,8 @@ def joint_nmf(
         \min_{W, H \ge 0} \sum_m \omega_m \tfrac12 \lVert M_m \circ (X_m - W H_m) \rVert_F^2
         \;\bigl(+ \tfrac\lambda2 \operatorname{Tr}(W^\top L W)\bigr)
 
-    with :math:`X_m` the preprocessed values of modality m and :math:`M_m` the observations that it has: one that a modality
-    lacks adds nothing to that term. The preprocessing decides more than the solver (see :doc:`/methods`).
+    with :math:`X_m` the preprocessed values of modality m and :math:`M_m` the observations that it has. Those that a modality lacks
+    count there as zeros of weight 0.02, which bounds what nothing else bounds. The preprocessing decides more than the solver (see :doc:`/methods`).
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def joint_nmf(
         Entry of ``adata.obsm`` that holds the other modality of one AnnData, which is then called ``"rna"``.
     preprocessing
         For all modalities, or one each. ``"rna"``: library size, log1p (where the values are counts), selected genes, divided
-        by their standard deviations. ``"protein"``: :func:`spanmf.pp.clr`. ``"log1p"``: the logarithm alone (published).
+        by their standard deviations. ``"protein"``: :func:`spanmf.pp.clr`. ``"log1p"``: the logarithm alone (published; not
+        where ``uns["log1p"]`` says that it was taken).
         ``"none"``: the values as they are. ``"auto"``: by the name of the modality or ``var["feature_types"]``. RNA uses
         ``var["highly_variable"]`` where it is, else the 2,000 most variable genes where there are more. Counts of a
         ``loss="kl"`` modality stay as they are.
@@ -137,8 +138,8 @@ def joint_nmf(
     ``mdata.obs["joint_nmf"]`` : categorical
         Dominant component, :math:`\arg\max_k W_{ik} \lVert H_k \rVert` over all modalities as weighted.
     ``mdata.uns["joint_nmf"]`` : dict
-        ``params``, ``trace``, ``n_iter``, ``converged``, ``variance_explained`` (DataFrame, components × modalities: the share
-        that each component explains alone), ``scales``, ``versions``. Each ``mod[m].uns["joint_nmf"]`` keeps the Gram matrix of
+        ``params``, ``trace``, ``n_iter``, ``converged``, ``variance_explained`` (DataFrame, components × modalities: the
+        share of the variance that a regression on each component alone explains), ``scales``, ``versions``. Each ``mod[m].uns["joint_nmf"]`` keeps the Gram matrix of
         all loadings, so that :func:`spanmf.tl.hsnmf` with ``use_rep="X_joint_nmf"`` knows distances between observations.
 
     Raises
@@ -164,6 +165,7 @@ def joint_nmf(
     mdata, made = _mudata.as_mudata(data, obsm_key)
     names = list(mdata.mod)
     _checks.check_key_added(key_added)
+    _checks.check_range("n_components", n_components, 1, integer=True)
     _check_options(weights, missing, init, smoothing, max_iter, tol)
     kinds = _kinds(mdata, preprocessing)
     losses = _each(names, loss, "loss", lambda n, v: _checks.check_choice(f"loss of {n!r}", v, _fit.LOSSES))
@@ -200,8 +202,9 @@ def joint_nmf(
         if smoothing is not None:
             params |= smoothing_params(smoothing, beta, n_steps, laplacian_weight)
         scales = {n: m.scale for n, m in zip(names, modalities, strict=True)}
+        explained.columns = _data.storable_names(explained.columns)
         record = _data.provenance(params, **_fit.solver_results(result), scales=scales)
-        mdata = mdata.copy() if copy and not made else mdata
+        mdata = _mudata.copy(mdata) if copy and not made else mdata
         _write(mdata, key_added, W, H, layout, parts, scales, record | {"variance_explained": explained}, padded)
         notes += [
             f"{k} components of {len(names)} modalities, {result.n_iter} passes",
@@ -267,7 +270,10 @@ def _values(mdata: MuData, name: str, kind: str, loss: str) -> tuple[sp.csr_matr
     mask = np.ones(table.n_vars, dtype=bool)
     X = sp.csr_matrix(X, dtype=np.float32)
     if kind in ("rna", "log1p") and loss == "frobenius":
-        logged = X if not _checks.looks_like_counts(X) else _fit.log_normalised(X) if kind == "rna" else X.log1p()
+        if kind == "rna":
+            logged = _fit.log_normalised(X) if _checks.looks_like_counts(X) else X
+        else:
+            logged = X if "log1p" in table.uns else X.log1p()  # scanpy notes there that it was done
         mask = _variable(table, logged) if kind == "rna" or table.n_vars > N_VARIABLE else mask
         X = logged[:, mask]
         X = _normalise.over_sd(X) if kind == "rna" else X
@@ -276,6 +282,16 @@ def _values(mdata: MuData, name: str, kind: str, loss: str) -> tuple[sp.csr_matr
     if loss == "kl" and not _checks.looks_like_counts(X):
         _checks.warn(f"{where} does not look like counts, which `loss='kl'` is for.")
     return sp.csr_matrix(X, dtype=np.float32), mask
+
+
+def recorded_values(mdata: MuData, name: str, record: Mapping[str, Any]) -> tuple[sp.csr_matrix, np.ndarray]:
+    """Preprocessed values of a modality again, as a recorded run had them."""
+    params = record.get("params", {})
+    stored = name.replace("/", "|")
+    if stored not in params.get("preprocessing", {}) or stored not in params.get("loss", {}):
+        msg = f"What `sn.tl.joint_nmf` recorded of modality {name!r} is gone from `mdata.uns`. Run it again."
+        raise KeyError(msg)
+    return _values(mdata, name, str(params["preprocessing"][stored]), str(params["loss"][stored]))
 
 
 def _variable(table: AnnData, logged: sp.csr_matrix) -> np.ndarray:
@@ -412,4 +428,4 @@ def _write(
     mdata.obs[keys.labels] = _fit.component_labels(_fit.dominant(W, H), len(H))
     mdata.uns[keys.provenance] = record
     for name, rows in (padded or {}).items():
-        mdata.obs[f"{key}_padded_{name}"] = rows
+        mdata.obs[f"{key}_padded_{name.replace('/', '|')}"] = rows
