@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import warnings
 
@@ -168,6 +169,23 @@ def test_gene_sets_are_scored():
     assert "enrichment" not in sn.tl.sweep(adata, 3, 0.5)
 
 
+def test_a_packed_file_of_gene_sets(tmp_path):
+    sets = {"one": [f"gene{i}" for i in range(0, 30, 4)], "two": [f"gene{i}" for i in range(1, 30, 4)]}
+    gmt = tmp_path / "sets.gmt.gz"
+    gmt.write_bytes(gzip.compress("".join("\t".join([k, "", *v]) + "\n" for k, v in sets.items()).encode()))
+    file = tmp_path / "runs.jsonl"
+    first = sn.tl.sweep(tissue(), 3, 0.5, file=file, gene_sets=gmt)
+    pd.testing.assert_frame_equal(sn.tl.sweep(tissue(), 3, 0.5, file=file, gene_sets=sets), first)
+
+
+@pytest.mark.parametrize("sets", [{"one": []}, {"one": ["GENE1", "GENE2", "GENE3"]}], ids=["empty", "not in the table"])
+def test_gene_sets_are_checked_before_anything_is_made(tmp_path, monkeypatch, sets):
+    monkeypatch.setattr("spanmf.tl._sweep.raw_factors", lambda *_: pytest.fail("factors were made first"))
+    with pytest.raises(ValueError, match=r"gives no gene|None of the 1 gene sets"):
+        sn.tl.sweep(tissue(), 3, 0.5, file=tmp_path / "runs.jsonl", gene_sets=sets)
+    assert not (tmp_path / "runs.jsonl").exists()
+
+
 # --- what is written ------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +304,7 @@ def other_graph():
         (tissue, {"preset": "paper"}, r"`flavor` \('networkit' there, 'leidenalg' now\)"),
         (tissue, {"library_key": None}, "the libraries. "),
         (tissue, {"reference_key": "domain"}, "the reference labels"),
-        (tissue, {"gene_sets": {"0": ["gene1"]}}, "the gene sets"),
+        (tissue, {"gene_sets": {"0": ["gene1", "gene2", "gene3"]}}, "the gene sets"),
         (tissue, {"mask_var": np.arange(GENES) < 20}, "the variables in use"),
     ],
     ids=["tissue", "cells", "values", "graph", "option", "preset", "library", "reference", "sets", "mask"],

@@ -119,7 +119,6 @@ def enrichment(
     >>> result.table.query("cluster == 'fibroblast'")["set"].iloc[0]
     'stroma'
     """
-    _hypergeometric_test()  # whether it is installed, before long work
     _checks.check_range("n_genes", n_genes, 1, integer=True)
     _checks.check_range("min_size", min_size, 1, integer=True)
     rules = _markers.rules_of(n_genes, min_cells, False, preset)
@@ -136,6 +135,7 @@ def library_of(
     gene_sets: Any, names: pd.Index, min_size: int = 3, preset: _markers.Preset = None
 ) -> dict[str, list[str]]:
     """The sets that are tested: their genes in the table, or all of them as published."""
+    _hypergeometric_test()  # whether it is installed, before long work
     if isinstance(gene_sets, (str, Path)):
         from ..io import read_gmt
 

@@ -49,11 +49,8 @@ def _marker_metrics(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
 
 
 def _gene_sets(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
-    values = _expression(scorer, candidate)
-    if "library" not in scorer.cache:
-        scorer.cache["library"] = _enrichment.library_of(scorer.gene_sets, values.names)
-    rules = _markers.Rules(N_GENES, RULES.min_cells)
-    return [_enrichment.evaluate(values, *_labels(candidate), scorer.cache["library"], rules).score]
+    values, rules = _expression(scorer, candidate), _markers.Rules(N_GENES, RULES.min_cells)
+    return [_enrichment.evaluate(values, *_labels(candidate), scorer.gene_sets, rules).score]
 
 
 MARKER_ROWS = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks, _data, _keys
 from ..core import _scale
+from ._enrichment import library_of
 from ._places import Places, library_codes
 from ._smoothing import Smoothing, run_params, smoothing_of
 
@@ -122,7 +123,7 @@ class Scorer:
     ) -> None:
         self.adata = adata
         self.library_key, self.connectivity_key, self.spatial_key = library_key, connectivity_key, spatial_key
-        self.reference_key, self.markers, self.gene_sets = reference_key, markers, gene_sets
+        self.reference_key, self.markers = reference_key, markers
         self.layer = layer
         self.seed = int(_data.default_rng(rng).integers(2**31 - 1))  # every metric starts from it: no order matters
         self._places: dict[bytes, Places] = {}
@@ -135,6 +136,7 @@ class Scorer:
         _data.get_libraries(adata, library_key)
         if reference_key is not None:
             _data.get_labels(adata, reference_key)
+        self.gene_sets = None if gene_sets is None else library_of(gene_sets, adata.var_names)
 
     # --- what the table holds
 
@@ -201,7 +203,7 @@ class Scorer:
     @property
     def has(self) -> set[str]:
         """What rows of the panel can ask for."""
-        given = {"reference": self.reference_key, "markers": self.markers, "gene_sets": self.gene_sets}
+        given = {"reference": self.reference_key, "gene_sets": self.gene_sets}
         return {name for name, value in given.items() if value is not None}
 
     def rng(self) -> np.random.Generator:

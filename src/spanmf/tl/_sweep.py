@@ -214,7 +214,7 @@ def sweep(
         )  # fmt: skip
         options = setup.options() | {"normalize": normalize}
         subject = {} if file is None else _subject(table, setup, scorer, options)
-        done = SweepFile(None if file is None else Path(file), subject, AXES)
+        done = SweepFile(None if file is None else Path(file).expanduser(), subject, AXES)
         wanted = list(product(*grid.values()))
         before = sum(done.has(key, labels=keep_labels) for key in wanted)
         with tqdm(total=len(wanted), initial=before, desc="tl.sweep", unit="run", delay=3, leave=False) as bar:
@@ -346,9 +346,6 @@ def _subject(table: AnnData, setup: _Setup, scorer: Scorer, options: dict[str, A
     """What the runs of a file must have in common: fingerprints of the table's parts, and the options."""
     X = _ops.as_rows(_data.get_matrix(table, scorer.layer)[0])
     codes, names = _data.get_libraries(table, scorer.library_key)
-    gene_sets = scorer.gene_sets
-    if isinstance(gene_sets, str | Path):
-        gene_sets = Path(gene_sets).read_text(encoding="utf-8")
     parts = {
         "observations": digest(table.obs_names.tolist()),
         "variables": digest(table.var_names.tolist()),
@@ -358,16 +355,12 @@ def _subject(table: AnnData, setup: _Setup, scorer: Scorer, options: dict[str, A
         "coordinates": digest(np.asarray(table.obsm[scorer.spatial_key])) if scorer.spatial_key in table.obsm else "",
         "libraries": digest(codes, names) if scorer.library_key is not None else "",
         "reference labels": digest(scorer.reference) if scorer.reference_key is not None else "",
-        "gene sets": digest(_plain_sets(gene_sets)),
+        "gene sets": digest(scorer.gene_sets),
     }
     from .. import __version__
 
     metrics = [name for row in _rows_of(scorer) for name in row.metrics]
     return {"table": parts, "options": options | {"version of spanmf": __version__, "metrics": metrics}}
-
-
-def _plain_sets(sets: Any) -> Any:
-    return {str(k): sorted(map(str, v)) for k, v in sets.items()} if hasattr(sets, "items") else sets
 
 
 def _rows_of(scorer: Scorer) -> Iterable[Row]:
