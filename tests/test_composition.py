@@ -202,6 +202,19 @@ def test_writes_only_its_record_and_the_record_can_be_stored(adata, tmp_path):
     assert stored["params"]["condition_key"] == "condition"
 
 
+@pytest.mark.filterwarnings("ignore:.*zarr:UserWarning")
+def test_a_condition_may_have_any_name(adata, tmp_path):
+    adata.obs["condition"] = adata.obs["condition"].map({"a": "HER2+/-", "b": "HER2-"})
+    result = sn.tl.composition(adata, "domain", "sample", condition_key="condition")
+    assert {"share_HER2+/-", "share_HER2-"} <= set(result.test)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.write_zarr(tmp_path / "a.zarr")
+    for stored in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
+        np.testing.assert_allclose(
+            stored.uns["domain_composition"]["test"]["share_HER2+|-"], result.test["share_HER2+/-"]
+        )
+
+
 def test_a_view_gives_the_same(adata):
     rows = adata.obs["sample"] != "s5"
     view, copy = adata[rows], adata[rows].copy()

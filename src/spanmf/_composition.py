@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import f, false_discovery_control
+from scipy.stats import f
 
 from . import _checks, _data, _keys
+from .core._fdr import benjamini_hochberg
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,10 +108,7 @@ def compare(found: Shares) -> pd.DataFrame:
     names = list(found.condition.cat.categories)
     rows = [_welch([angle[g, j][np.isfinite(angle[g, j])] for g in groups], names) for j in range(angle.shape[1])]
     out = pd.DataFrame(rows, index=found.share.columns)
-    tested = out["p"].notna()
-    out.insert(out.columns.get_loc("p") + 1, "p_adjusted", np.nan)
-    if tested.any():
-        out.loc[tested, "p_adjusted"] = false_discovery_control(out.loc[tested, "p"])
+    out.insert(out.columns.get_loc("p") + 1, "p_adjusted", benjamini_hochberg(out["p"]))
     means = {f"share_{c}": found.share.iloc[g].mean().to_numpy() for c, g in zip(names, groups, strict=True)}
     for i, (name, values) in enumerate(means.items()):
         out.insert(i, name, values)

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from .. import _checks, _data
+from ..core._fdr import benjamini_hochberg
 from ._smoothing import run_params, smoothing_of
 
 if TYPE_CHECKING:
@@ -60,17 +61,5 @@ def results(name: str, observed: np.ndarray, expected: Any, sd: np.ndarray, fact
     """One row a factor, with z, its two-sided normal p-value, and that adjusted over the factors."""
     z = np.divide(observed - expected, sd, out=np.full(len(sd), np.nan), where=sd > 0)
     pval = 2 * ndtr(-np.abs(z))
-    columns = {name: observed, "expected": expected, "sd": sd, "z": z, "pval": pval, "pval_adj": _adjusted(pval)}
-    return pd.DataFrame(columns, index=factors)
-
-
-def _adjusted(pval: np.ndarray) -> np.ndarray:
-    """Benjamini–Hochberg over the p-values that are there."""
-    out = np.full(len(pval), np.nan)
-    known = np.flatnonzero(~np.isnan(pval))
-    if known.size == 0:
-        return out
-    order = known[np.argsort(pval[known])[::-1]]  # largest first
-    ranks = np.arange(len(order), 0, -1)
-    out[order] = np.minimum(1, np.minimum.accumulate(pval[order] * len(order) / ranks))
-    return out
+    columns = {name: observed, "expected": expected, "sd": sd, "z": z, "pval": pval}
+    return pd.DataFrame(columns | {"pval_adj": benjamini_hochberg(pval)}, index=factors)

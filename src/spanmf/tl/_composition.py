@@ -87,7 +87,8 @@ def composition(
         denominator), ``p``, ``p_adjusted``, and ``note``, which says why there is no p where it is NaN: fewer than two
         samples in a condition, or no variation within one.
 
-    Both tables are written to ``adata.uns[key_added]``.
+    Both tables are written to ``adata.uns[key_added]``, with ``|`` for the ``/`` that a condition may have in its name
+    and no column of a stored table can.
 
     Raises
     ------
@@ -122,7 +123,9 @@ def composition(
         test = None if condition_key is None else _composition.compare(found)
         params = {"key": key, "library_key": library_key, "condition_key": condition_key}
         record = _data.provenance(params) | {"shares": shares}
-        table.uns[key_added] = record | ({} if test is None else {"test": test})
+        if test is not None:
+            record["test"] = test.set_axis(_data.storable_names(test.columns), axis=1)
+        table.uns[key_added] = record
         notes.append(
             f"{found.share.shape[1]} {found.share.columns.name}s in {len(found.share)} samples, uns[{key_added!r}]"
         )
