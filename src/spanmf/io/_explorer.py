@@ -135,8 +135,6 @@ def _colors(
     table: AnnData, key: str, names: Sequence[str], palette: Mapping[str, str] | Sequence[str] | None
 ) -> list[str] | None:
     """Colour of each label as hex, or None where there are none."""
-    from collections.abc import Mapping
-
     from matplotlib.colors import is_color_like, to_hex
 
     given = palette
@@ -149,7 +147,7 @@ def _colors(
         given = dict(zip(map(str, all_names), stored, strict=False))
         if any(n not in given or not is_color_like(given[n]) for n in names):
             return None  # a record of other labels
-    elif not isinstance(given, Mapping):
+    elif not hasattr(given, "items"):
         given = dict(zip(names, given, strict=False))
     missing = [n for n in names if n not in given]
     wrong = [given[n] for n in names if n in given and not is_color_like(given[n])]

@@ -134,7 +134,11 @@ def explained_variance(
     >>> 0.5 < sn.metrics.explained_variance(adata, planted) < 1  # the rest is counting noise
     True
     """
-    sums = _residual(data, factors, layer, table_key)
+    return explained_share(_residual(data, factors, layer, table_key))
+
+
+def explained_share(sums: _error.Residual) -> float:
+    """Share of the variance that is explained; NaN with a warning where there is none."""
     if sums.total <= 1e-12 * sums.n_entries:
         _checks.warn("Explained variance is NaN: every variable is constant.")
         return float("nan")

@@ -16,6 +16,7 @@ from ._inputs import fitted_layer
 from ._label_agreement import label_agreement
 from ._marker_rows import MARKER_ROWS
 from ._pas import pas_of
+from ._reconstruction import explained_share
 from ._scorer import Candidate, Row, Scorer
 from ._separation import sampled_silhouette
 from ._smoothing import smoothed_null
@@ -114,10 +115,7 @@ def _reconstruction(scorer: Scorer, candidate: Candidate) -> Sequence[float]:
         msg = "All loadings are zero."
         raise _checks.UndefinedError(msg)
     sums = _error.residual(X, factors.W, factors.H)
-    constant = sums.total <= 1e-12 * sums.n_entries
-    if constant:
-        _checks.warn("Explained variance is NaN: every variable is constant.")
-    return [sums.error / sums.n_entries, np.nan if constant else 1 - sums.error / sums.total]
+    return [sums.error / sums.n_entries, explained_share(sums)]
 
 
 def _label_agreement(scorer: Scorer, candidate: Candidate) -> Sequence[float]:

@@ -51,13 +51,7 @@ def domain_selection(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> ax.get_xlabel()
     'number of domains'
     """
-    missing = [c for c in COLUMNS if c not in table]
-    if missing:
-        msg = (
-            f"The table has no column {_checks._listed(missing)}; it has {_checks._listed(table.columns)}. Give the one "
-            "that `sn.tl.select_n_domains(adata)` returns."
-        )
-        raise KeyError(msg)
+    _checks.check_columns(table, COLUMNS, "Pass what `sn.tl.select_n_domains` returned.")
     if len(table) == 0:
         msg = "The table is empty: there is no candidate to draw."
         raise ValueError(msg)
