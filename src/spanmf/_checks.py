@@ -610,3 +610,18 @@ def check_columns(table: Any, names: Sequence[str], hint: str) -> None:
     if missing:
         msg = f"The table has no column {_listed(missing)}; it holds {_listed(table.columns)}. {hint}"
         raise KeyError(msg)
+
+
+def check_shares(values: np.ndarray, name: str) -> None:
+    """Shares of types: a table of non-negative numbers, with whole rows of NaN where nothing is known."""
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiub":
+        msg = f"{name} must hold numbers, observations × types, not {values.dtype} of shape {values.shape}."
+        raise ValueError(msg)
+    missing = np.isnan(values)
+    if missing.all():
+        msg = f"{name} holds no share: all are NaN."
+        raise ValueError(msg)
+    wrong = int((missing & ~missing.all(1, keepdims=True) | (values < 0) | np.isinf(values)).sum())
+    if wrong:
+        msg = f"{name} holds {wrong} values that are negative, infinite, or NaN in a row with numbers: these are no shares."
+        raise ValueError(msg)

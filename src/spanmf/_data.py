@@ -307,3 +307,19 @@ def default_rng(rng: Any, random_state: Any = None) -> np.random.Generator:
     except (TypeError, ValueError):
         msg = f"`rng` must be a non-negative integer or a numpy Generator, not {seed!r}."
         raise ValueError(msg) from None
+
+
+def get_proportions(adata: AnnData, key: str) -> tuple[np.ndarray, list[str]]:
+    """Shares of types in ``obsm[key]`` (n × k, float64; rows of NaN where there are none), and the types as they were named."""
+    hint = "Run `sn.tl.stl_nmf(adata, reference)` first, or name another table of shares with `key=`."
+    _checks.check_key(adata.obsm, key, "obsm", hint)
+    slot = adata.obsm[key]
+    values = np.asarray(slot.toarray() if sp.issparse(slot) else slot)
+    _checks.check_shares(values, f"`adata.obsm[{key!r}]`")
+    columns = getattr(slot, "columns", range(values.shape[1]))
+    run = adata.uns.get(
+        key, adata.uns.get(key.rsplit("_", 1)[0])
+    )  # of the shares, or of what belongs to them ("…_mrna")
+    noted = run.get("types") if hasattr(run, "get") else None
+    names = columns if noted is None or len(noted) != values.shape[1] else noted
+    return values.astype(np.float64), [str(n) for n in names]

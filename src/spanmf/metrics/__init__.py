@@ -8,6 +8,7 @@ from ._edge_agreement import EdgeAgreement, edge_agreement
 from ._enrichment import Enrichment, enrichment
 from ._gearys_c import gearys_c
 from ._label_agreement import LabelAgreement, label_agreement
+from ._marker_correlation import marker_correlation
 from ._markers import (
     MarkerCoherence,
     MarkerExclusion,
@@ -40,6 +41,7 @@ __all__ = [
     "hypervolume",
     "label_agreement",
     "marker_coherence",
+    "marker_correlation",
     "marker_exclusion_rate",
     "marker_specificity",
     "marker_table",

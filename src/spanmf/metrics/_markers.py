@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MARGIN = 0.02  # of the mean of a cluster's markers: 0.1 of the sum of five, as published
 PUBLISHED_MARGIN = 0.1
+# columns of tables of markers; the first are those of scanpy
+PAIRS = (("group", "names"), ("cell_type", "gene"), ("cell_type", "marker"))
 
 Preset = Literal["paper"] | None
 
@@ -417,7 +419,7 @@ def warn_if_counts(X: Any, name: str) -> None:
 
 def given_markers(markers: Any, labels: list[str], names: pd.Index | None) -> dict[str, np.ndarray]:
     """Columns of the markers of each cluster that has any in the table, by name."""
-    lists = _checks.check_gene_lists(_lists(markers), "`markers`", "cluster")
+    lists = _checks.check_gene_lists(marker_lists(markers), "`markers`", "cluster")
     if names is None:
         msg = "`markers` are names of genes: pass the names of the columns of X as `var_names=`."
         raise TypeError(msg)
@@ -445,12 +447,13 @@ def given_markers(markers: Any, labels: list[str], names: pd.Index | None) -> di
     return {c: columns[columns >= 0] for c, columns in found.items()}
 
 
-def _lists(markers: Any) -> Any:
-    """A DataFrame of markers as a dict: one column a cluster, or scanpy's columns ``group`` and ``names``."""
+def marker_lists(markers: Any) -> Any:
+    """A DataFrame of markers as a dict: one column a cluster, or a column of clusters and one of genes."""
     if not isinstance(markers, pd.DataFrame):
         return markers
-    if {"group", "names"} <= set(markers.columns):
-        return {c: list(own["names"]) for c, own in markers.groupby("group", observed=True, sort=False)}
+    for cluster, gene in PAIRS:
+        if {cluster, gene} <= set(markers.columns):
+            return {c: list(own[gene]) for c, own in markers.groupby(cluster, observed=True, sort=False)}
     return {c: list(markers[c].dropna()) for c in markers.columns}
 
 

@@ -13,11 +13,14 @@ from ._convergence import convergence
 from ._domain_selection import domain_selection
 from ._domains import domains
 from ._factors import factors
+from ._fit_quality import fit_quality
 from ._graph import graph
+from ._learned_weights import learned_weights
 from ._loadings import loadings
 from ._metric_panel import metric_panel
 from ._niches import niches
 from ._pareto import pareto
+from ._proportions import dominant_type, proportions
 from ._rank_selection import rank_selection
 
 __all__ = [
@@ -28,11 +31,15 @@ __all__ = [
     "convergence",
     "domain_selection",
     "domains",
+    "dominant_type",
     "factors",
+    "fit_quality",
     "graph",
+    "learned_weights",
     "loadings",
     "metric_panel",
     "niches",
     "pareto",
+    "proportions",
     "rank_selection",
 ]

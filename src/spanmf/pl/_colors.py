@@ -36,7 +36,15 @@ def label_colors(
     column = adata.obs[cluster_key]
     categorical = isinstance(column.dtype, pd.CategoricalDtype)
     names = [str(c) for c in (column.cat.categories if categorical else sorted(column.dropna().astype(str).unique()))]
-    stored = list(adata.uns.get(f"{cluster_key}_colors", ()))
+    return colors_of(names, list(adata.uns.get(f"{cluster_key}_colors", ())), palette)
+
+
+def colors_of(
+    names: Sequence[str],
+    stored: Sequence[ColorType] = (),
+    palette: Mapping[str, ColorType] | Sequence[ColorType] | None = None,
+) -> dict[str, ColorType]:
+    """Colour of every name: from ``palette``, else the stored ones if they are enough, else our own."""
     usable = len(stored) >= len(names) and all(is_color_like(c) for c in stored)
     own = [c for c in PALETTE if luminance(c) > 0.25] if dark_background() else PALETTE
     chosen = palette if palette is not None and not isinstance(palette, Mapping) else stored if usable else own
