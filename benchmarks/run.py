@@ -24,6 +24,7 @@ PACKAGES = ("spanmf", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "ig
 SCRIPTS = {
     "consensus": "consensus",
     "rank_selection": "rank_selection",
+    "n_domains": "n_domains",
     "sweep": "evaluation",
     "sweep_alone": "evaluation",
     "real_tissues": "real_tissues",
@@ -31,6 +32,7 @@ SCRIPTS = {
     "stl_paper": "stl_paper",
     "colocalization": "colocalization",
     "colocalization_alone": "colocalization",
+    **dict.fromkeys(("joint_seed", "joint_types", "joint_speed", "joint_citeseq"), "joint"),
 }  # else foundation.py
 
 QUICK = [
@@ -58,6 +60,18 @@ FULL = [
     ("pipeline", 20_000),
     ("pipeline", 100_000),
     ("pipeline_alone", 1_000_000),
+    *(
+        ("n_domains", n, case, rank, 7)
+        for rank in (10, 15)
+        for n, cases in {
+            428: ("pdac", "pdac_hvg"),
+            613: ("her2", "her2_hvg"),
+            700: ("spots_11", "spots_12", "spots_13", "spots_14"),
+            1_020: ("starmap",),
+            4_000: ("cells_11", "cells_12", "cells_13", "cells_14"),
+        }.items()
+        for case in cases
+    ),
     ("sweep", 20_000, 5, 5),
     ("sweep_alone", 100_000, 5, 5),
     ("consensus", 34_451, 20, 20),
@@ -70,10 +84,10 @@ FULL = [
     ("real_tissues", 34_451, "xenium_breast_tiles"),
     *(
         ("deconvolution", 428, kind, seed)
-        for kind in ("mixes", "platform", "starmap", "paper")
-        for seed in range(1000, 1005)
+        for kind, n_seeds in (("mixes", 10), ("platform", 10), ("starmap", 10), ("paper", 5))
+        for seed in range(2000, 2000 + n_seeds)  # those below 1000 chose the defaults
     ),
-    ("deconvolution", 50_000, "speed", 1000),
+    ("deconvolution", 50_000, "speed", 2000),
     *(
         ("stl_paper", n, kind)
         for n, kind in (
@@ -86,6 +100,12 @@ FULL = [
             (428, "real"),
         )
     ),
+    *(("joint_seed", 200, form, 20) for form in ("text", "code")),
+    *(
+        ("joint_types", 20_000, percent, seed) for percent in (0, 30) for seed in (100, 101, 102)
+    ),  # 0 and 1 chose the defaults
+    ("joint_speed", 100_000, 400),
+    ("joint_citeseq", 200),
 ]
 
 

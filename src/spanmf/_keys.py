@@ -85,6 +85,8 @@ class NicheKeys:
 
 
 ISOLATED = "isolated"  # label of observations without neighbours
+
+
 @dataclass(frozen=True)
 class ProportionKeys:
     """Slots of a deconvolution with base name ``key``."""

@@ -67,7 +67,7 @@ class Options:
     """What the user may choose."""
 
     likelihood: str = "auto"
-    n_genes: int | None = 2000
+    n_genes: int | None = 3000
     graph_weight: float = 10.0
     region_weight: float = 0.0
     reference_weight: float = 2.0

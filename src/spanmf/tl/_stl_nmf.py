@@ -40,7 +40,7 @@ def stl_nmf(
     region_weight: float = 0.0,
     reference_weight: float = 2.0,
     platform: bool | Literal["auto"] = "auto",
-    n_genes: int | None = 2000,
+    n_genes: int | None = 3000,
     interval: float | None = None,
     preset: Literal["paper"] | None = None,
     weights: StlWeights | str | Path | None = None,
