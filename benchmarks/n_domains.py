@@ -1,17 +1,17 @@
 """How many domains? Agreement (ARI) with known domains at the number that each rule chooses.
 
-    OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/n_domains.py --data ../shared/data --out n_domains.csv
+    SPANMF_TEST_DATA=../shared/data python benchmarks/run.py --only n_domains
 
+One measurement is a tissue, a rank and a seed; the seconds are those of `tl.select_n_domains` alone.
 The same factors and the same clustering (the Potts mixture) serve all rules, so that only the number differs: that of
 `tl.select_n_domains`, of the halves' plain adjusted Rand index, of BIC and ICL of the mixture, of the silhouette, and the
 true one. Leiden at resolution 1, on the principal components and on the hybrid graph, chooses for itself. Real tissues
 are those of domains.py; the rule was found on rank 10 and seed 0 of them and on the generated tissues of `FOUND_ON`, and
-is judged on other seeds, ranks and generated tissues. Half an hour on one core.
+is judged on other seeds, ranks and generated tissues.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import warnings
 from functools import partial
@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from domains import CASES, cells, markdown, spots
+from domains import CASES, cells, spots
+from foundation import main, timed
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 import spanmf as sn
@@ -33,7 +34,7 @@ CANDIDATES = range(2, 13)
 REAL = ("starmap", "pdac hvg", "her2 hvg", "pdac", "her2")
 FOUND_ON = {f"{m.__name__} {s}": partial(m, s, k) for m in (cells, spots) for s, k in ((1, 8), (2, 6))}
 FRESH = {f"{m.__name__} {s}": partial(m, s, k) for m in (cells, spots) for s, k in ((11, 5), (12, 7), (13, 9), (14, 4))}
-LOADERS = {name: CASES[name] for name in REAL} | FOUND_ON | FRESH
+LOADERS = {name.replace(" ", "_"): load for name, load in ({n: CASES[n] for n in REAL} | FOUND_ON | FRESH).items()}
 
 
 def mixture_criteria(Z: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -53,10 +54,10 @@ def mixture_criteria(Z: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"BIC": bic, "ICL": bic - 2 * entropy, "silhouette": silhouette_score(S, codes)}
 
 
-def run_case(case: str, rank: int, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """Number and ARI by rule."""
+def choose(peers: list, n: int, case: str, rank: int, seed: int) -> dict:
+    """Number and ARI by rule, on about n observations."""
     warnings.simplefilter("ignore")
-    adata = LOADERS[case](folder)
+    adata = LOADERS[case](Path(os.environ.get("SPANMF_TEST_DATA", "../shared/data")))
     known = adata.obs["truth"].notna().to_numpy()
     truth = adata.obs["truth"][known].astype(str)
     library = "library" if "library" in adata.obs else None
@@ -66,7 +67,8 @@ def run_case(case: str, rank: int, seed: int, folder: Path) -> list[dict[str, An
 
     sn.tl.snmf(adata, rank, rng=seed)
     own = {"use_rep": "X_snmf", "smooth": False, "rng": seed}
-    table = sn.tl.select_n_domains(adata, CANDIDATES, library_key=library, **own).set_index("n_domains")
+    table, spent = timed(lambda: sn.tl.select_n_domains(adata, CANDIDATES, library_key=library, **own))
+    table = table.set_index("n_domains")
     Z = _data.get_scaled(adata, "X_snmf", "gram")
     labels, criteria = {}, {}
     for K in CANDIDATES:
@@ -79,44 +81,20 @@ def run_case(case: str, rank: int, seed: int, folder: Path) -> list[dict[str, An
         "select_n_domains": int(table["information"].idxmax()),
         "ARI of the halves": int(table["stability"].idxmax()),
     } | {name: int(k) for name, k in pd.DataFrame(criteria).T.idxmax().items()}
-    rows = [{"rule": rule, "n": K, "ari": found[K]} for rule, K in chosen.items()]
-    rows.append({"rule": "best of all candidates", "n": max(found, key=found.get), "ari": max(found.values())})
+    rules = {rule: (K, found[K]) for rule, K in chosen.items()}
+    rules["best of all candidates"] = max(found.items(), key=lambda item: item[1])
     sc.pp.pca(adata, random_state=seed)
     F, _ = feature_graph(adata.obsm["X_pca"], 15, np.random.default_rng(seed))
     on_pca = _leiden.leiden(F, 1.0, flavor="igraph", seed=seed)
     sn.tl.hsnmf(adata, resolution=1.0, key_added="at", **own)
     for rule, x in (("Leiden on PCA, resolution 1", on_pca), ("Leiden, hybrid graph, resolution 1", adata.obs["at"])):
-        rows.append({"rule": rule, "n": len(np.unique(x)), "ari": ari(x)})
-    return [{"tissue": case, "rank": rank, "seed": seed, "true": truth.nunique()} | row for row in rows]
+        rules[rule] = len(np.unique(x)), ari(x)
+    notes = "; ".join(f"{rule}: {K}, ARI {value:.3f}" for rule, (K, value) in rules.items())
+    return spent | {"rules": rules, "notes": f"{adata.n_obs:,} observations; {notes}"}
 
 
-def main() -> None:
-    """Run, store and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("SPANMF_TEST_DATA", "../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("n_domains.csv"))
-    parser.add_argument("--cases", nargs="*", default=[*REAL, *FRESH], choices=list(LOADERS))
-    parser.add_argument("--ranks", nargs="*", type=int, default=[10, 15])
-    parser.add_argument("--seeds", nargs="*", type=int, default=[7, 8])
-    args = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for seed in args.seeds:
-        for rank in args.ranks:
-            for case in args.cases:
-                rows += run_case(case, rank, seed, args.data)
-                pd.DataFrame(rows).to_csv(args.out, index=False)
-                print(f"done: {case}, rank {rank}, seed {seed}", flush=True)
-    print_tables(pd.DataFrame(rows))
-
-
-def print_tables(rows: pd.DataFrame) -> None:
-    """Mean ARI and mean number by rule and tissue."""
-    rows["off"] = (rows["n"] - rows["true"]).abs()
-    for score in ("ari", "n", "off"):
-        mean = rows.groupby(["rule", "tissue"], sort=False)[score].mean().unstack()
-        mean["mean"] = mean.mean(axis=1)
-        print(f"\n{score}\n\n{markdown(mean)}")
+MEASUREMENTS = {"n_domains": {"spanmf": choose}}
 
 
 if __name__ == "__main__":
-    main()
+    main(MEASUREMENTS)

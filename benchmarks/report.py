@@ -37,6 +37,7 @@ TITLES = {
     "colocalization": "Co-localisation of 20 types on the contact graph, against permutations",
     "colocalization_alone": "The same, exact only",
     "rank_selection": "Planted ranks found: cells, kind of data, planted rank, first of ten seeds, loss",
+    "n_domains": "Number of domains by rule, with the agreement (ARI) that it reaches: observations, tissue, rank, seed",
 }
 
 
