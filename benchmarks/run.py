@@ -67,7 +67,7 @@ FULL = [
             428: ("pdac", "pdac_hvg"),
             613: ("her2", "her2_hvg"),
             700: ("spots_11", "spots_12", "spots_13", "spots_14"),
-            1_020: ("starmap",),
+            1_549: ("starmap",),
             4_000: ("cells_11", "cells_12", "cells_13", "cells_14"),
         }.items()
         for case in cases
