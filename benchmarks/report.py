@@ -38,6 +38,10 @@ TITLES = {
     "colocalization_alone": "The same, exact only",
     "rank_selection": "Planted ranks found: cells, kind of data, planted rank, first of ten seeds, loss",
     "n_domains": "Number of domains by rule, with the agreement (ARI) that it reaches: observations, tissue, rank, seed",
+    "joint_seed": "Joint factors: SpatialMultiOmics' own benchmark (form, seeds; seconds of one run)",
+    "joint_types": "Joint factors: ten types of a generated tissue (cells, per cent without protein, seed)",
+    "joint_speed": "Joint factors: cells × genes and 30 proteins, rank 12",
+    "joint_citeseq": "Joint factors: CD4 and CD8 T cells of a CITE-seq table, without the proteins that gate them",
 }
 
 

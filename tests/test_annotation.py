@@ -307,3 +307,26 @@ def test_a_marker_file_of_another_layout(real_data) -> None:
     sn.tl.nmf(adata, 4)
     with pytest.raises(ValueError, match=r"markers_sctype_full\.csv.*no column"):
         sn.tl.annotate_factors(adata, real_data / "markers_sctype_full.csv", key="nmf")
+
+
+def test_plot_shows_genes_beside_proteins(complete: md.MuData) -> None:
+    from matplotlib import pyplot as plt
+
+    table = sn.tl.annotate_factors(complete, PLANTED)
+    figure = sn.pl.modality_loadings(complete, n_features=4, components=[2, 0])
+    panels = figure.axes
+    assert [p.get_title() for p in panels] == ["rna", "protein"] * 2
+    assert [f.get_suptitle() for f in figure.subfigs] == [f"factor {k}: {table['cell_type'][k]}" for k in (2, 0)]
+    H = complete.mod["protein"].varm["joint_nmf_loadings"][:, 2]
+    best = complete.mod["protein"].var_names[np.argsort(-H)[:4]]
+    assert [t.get_text() for t in panels[1].get_yticklabels()] == list(best)
+    np.testing.assert_allclose([b.get_width() for b in panels[1].patches], np.sort(H)[::-1][:4] / H.sum(), rtol=1e-5)
+    plain = sn.pl.modality_loadings(complete, annotation_key=None, components=[1])
+    assert plain.subfigs[0].get_suptitle() == "factor 1"
+    plt.close("all")
+    with pytest.raises(TypeError, match=r"pl\.loadings"):
+        sn.pl.modality_loadings(complete.mod["rna"])
+    with pytest.raises(KeyError, match="joint_nmf"):
+        sn.pl.modality_loadings(complete, "gone")
+    with pytest.raises(ValueError, match="components"):
+        sn.pl.modality_loadings(complete, components=[99])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from operator import attrgetter
 
 import pytest
 
@@ -297,6 +298,10 @@ SIGNATURES = {
             "copy": False,
         },
     ),
+    "pl.modality_loadings": (
+        {"mdata": REQUIRED, "key": "joint_nmf"},
+        {"n_features": 8, "components": None, "annotation_key": "annotate_factors", "ncols": 3},
+    ),
     "tl.annotate_factors": (
         {"data": REQUIRED, "markers": None},
         {
@@ -333,7 +338,26 @@ SIGNATURES = {
         {"n_genes": 300, "missing": 0.0, "displacement": 0.0, "rng": 0},
     ),
     "datasets.xenium_tissue": ({"n_cells": 20_000}, {}),
-    "io.read": ({"path": REQUIRED, "platform": "auto"}, {}),
+    "io.read": ({"path": REQUIRED, "platform": "auto"}, {"table_key": None}),
+    "run_joint": (
+        {"transcriptome": REQUIRED, "proteome": REQUIRED},
+        {
+            "n_factors": 15,
+            "radius": 50.0,
+            "markers": None,
+            "output": None,
+            "overwrite": False,
+            "tx_platform": "auto",
+            "prot_platform": "auto",
+            "align": "auto",
+            "align_radius": None,
+            "warp": None,
+            "unmatched": "keep",
+            "n_niches": 8,
+            "library_key": None,
+            "rng": 0,
+        },
+    ),
 }
 # There with any default: values chosen by evidence may change, names may not.
 ALSO = {
@@ -396,8 +420,7 @@ def test_names_are_there(namespace):
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signature(name):
-    namespace, _, function = name.partition(".")
-    parameters = inspect.signature(getattr(getattr(sn, namespace), function)).parameters.values()
+    parameters = inspect.signature(attrgetter(name)(sn)).parameters.values()
     positional, keyword = SIGNATURES[name]
     assert {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} == positional
     keyword_only = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

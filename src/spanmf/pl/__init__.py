@@ -19,6 +19,7 @@ from ._learned_weights import learned_weights
 from ._loadings import loadings
 from ._metric_panel import metric_panel
 from ._niches import niches
+from ._modality_loadings import modality_loadings
 from ._pareto import pareto
 from ._proportions import dominant_type, proportions
 from ._rank_selection import rank_selection
@@ -39,6 +40,7 @@ __all__ = [
     "loadings",
     "metric_panel",
     "niches",
+    "modality_loadings",
     "pareto",
     "proportions",
     "rank_selection",
