@@ -1,6 +1,6 @@
 """Maps of the labelings of ``run.py --only real_tissues``: python benchmarks/figure_real.py [TISSUE] [FILE] [LIBRARY].
 
-Without arguments the picture of docs/evaluation.md: one tile of the breast tumour by nine methods. Colours follow the
+Without arguments the picture of docs/evaluation.md: one tile of the breast tumour by several methods. Colours follow the
 labels of hSNMF by overlap.
 """
 

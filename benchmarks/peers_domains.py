@@ -38,6 +38,11 @@ def principal_components(adata: ad.AnnData, n_comps: int) -> None:
     sc.pp.pca(adata, n_comps=n_comps, random_state=SEED)
 
 
+def neighbours(adata: ad.AnnData) -> None:
+    """Scanpy's graph on the components; exact, since pynndescent 0.7 fails above 8,192 observations."""
+    sc.pp.neighbors(adata, transformer="sklearn", random_state=SEED)
+
+
 def triangulated(adata: ad.AnnData) -> None:
     """Delaunay neighbours within each library, the longest per cent left out."""
     import squidpy as sq
@@ -59,7 +64,7 @@ def by_resolution(run: Callable[[float], np.ndarray], n: int, n_domains: int) ->
 def pca_leiden(adata: ad.AnnData, n_domains: int) -> Labels:
     """No space at all: the usual clusters of cells."""
     principal_components(adata, 30)
-    sc.pp.neighbors(adata, random_state=SEED)
+    neighbours(adata)
 
     def run(resolution: float) -> np.ndarray:
         sc.tl.leiden(adata, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=SEED)
@@ -117,7 +122,7 @@ def niches(flavor: str, adata: ad.AnnData, n_domains: int) -> Labels:
     import squidpy as sq
 
     principal_components(adata, 30)
-    sc.pp.neighbors(adata, random_state=SEED)
+    neighbours(adata)
     triangulated(adata)
     if flavor == "neighborhood":
         sc.tl.leiden(adata, 1.0, flavor="igraph", n_iterations=2, directed=False, random_state=SEED, key_added="type")

@@ -200,9 +200,9 @@ def _sweeps(tissues: dict[str, dict[str, Result]]) -> list[str]:
     import spanmf as sn
 
     text = [
-        "Ranks 5, 10, 15, 20, 25 × resolutions 0.2, 0.4, 0.6, 0.8, 1.0 of every form: median (least – greatest) of 25 runs. The last two "
-        "columns count the runs on the front of all forms together: of PAS, specificity and explained variance, none of which "
-        "smoothing raises by construction in all three; and of the paper's own three objectives (Moran's I ÷ 100 CHAOS, CMC, silhouette ÷ DBI)."
+        "Ranks 5, 10, 15, 20, 25 × resolutions 0.2, 0.4, 0.6, 0.8, 1.0 of every form: median (least – greatest) of 25 runs; all on scaled factors. "
+        "The last two columns count the runs on a front of all forms together: of PAS, which smoothing improves, against specificity and explained "
+        "variance, which it costs; and of the paper's three objectives (Moran's I ÷ 100 CHAOS, CMC, silhouette ÷ DBI)."
     ]
     for name, runs in tissues.items():
         if "sweep" not in runs:
@@ -227,7 +227,17 @@ def _sweeps(tissues: dict[str, dict[str, Result]]) -> list[str]:
             for front in (ours, paper)
             for _, row in front[front["knee"]].iterrows()
         ]
-        text += [f"**{TITLES[name]}**", "\n".join(lines), f"Knees: {knees[0]}; of the paper's objectives: {knees[1]}."]
+        members = [
+            f"{what}: " + ", ".join(f"{r.n_components}/{r.resolution:g}" for r in part.itertuples())
+            for what, part in ours[ours["on_front"]].groupby("what", sort=False)
+        ]
+        front_text = f"On the front (rank/resolution): {'; '.join(members)}."
+        text += [
+            f"**{TITLES[name]}**",
+            "\n".join(lines),
+            front_text,
+            f"Knees: {knees[0]}; of the paper's objectives: {knees[1]}.",
+        ]
         if "ari" in table:
             text.append(_agreement(table))
     return text
