@@ -21,7 +21,7 @@ MODULES = {
     ".".join(["spanmf", *path.relative_to(SRC).with_suffix("").parts]).removesuffix(".__init__"): path
     for path in sorted(SRC.rglob("*.py"))
 }
-NAMESPACES = sorted(set(spanmf.__all__))
+NAMESPACES = sorted(name for name in spanmf.__all__ if inspect.ismodule(getattr(spanmf, name)))
 CONTAINERS_AND_PLOTS = {
     "anndata", "mudata", "pandas", "scanpy", "squidpy", "spatialdata", "spatialdata_io",
     "matplotlib", "seaborn", "xarray", "geopandas",
@@ -231,7 +231,7 @@ PUBLIC = {
     f"{ns}.{name}": getattr(import_module(f"spanmf.{ns}"), name)
     for ns in NAMESPACES
     for name in getattr(import_module(f"spanmf.{ns}"), "__all__", [])
-}
+} | {name: getattr(spanmf, name) for name in spanmf.__all__ if name not in NAMESPACES}
 FUNCTIONS = {name: f for name, f in PUBLIC.items() if not inspect.isclass(f)}
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 SECTION = re.compile(r"^(?P<title>[A-Z][A-Za-z ]+)\n-{3,}$", re.MULTILINE)

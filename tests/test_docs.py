@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib import import_module
 from pathlib import Path
@@ -21,10 +22,17 @@ def block(marker: str) -> str:
     return re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", README, re.DOTALL).group(1)
 
 
-@pytest.mark.parametrize("namespace", sn.__all__)
+NAMESPACES = [name for name in sn.__all__ if inspect.ismodule(getattr(sn, name))]
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
 def test_every_public_name_has_its_entry(namespace):
     listed = set(re.findall(rf"^ +{namespace}\.(\w+)$", API, re.MULTILINE))
     assert listed == set(import_module(f"spanmf.{namespace}").__all__)
+
+
+def test_every_name_outside_of_namespaces_has_its_entry():
+    assert set(re.findall(r"^ +(\w+)$", API, re.MULTILINE)) == set(sn.__all__) - set(NAMESPACES)
 
 
 @pytest.mark.parametrize("marker", ["first command", "second command"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 METAVARS = {"str": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…"}
 
@@ -109,15 +109,66 @@ MODEL = (
     Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
 )  # fmt: skip
 
+JOINT = {
+    "input": (
+        Option("--tx-platform", "auto", "what TX is", _platforms.canonical, choices=_platforms.NAMES),
+        Option("--prot-platform", "auto", "what PROT is", _platforms.canonical, choices=_platforms.NAMES),
+    ),
+    "matching": (
+        Option(
+            "--align", "auto", "auto: by name, else by place",
+            choices=("auto", "name", "mutual_nearest", "pool", "grid"),
+        ),
+        Option(
+            "--align-radius", "from the data", "largest distance of a pair, radius of a spot or side of a square",
+            positive,
+        ),
+        Option("--warp", "off", "undo a displacement that varies over this distance", positive),
+        Option("--unmatched", "keep", "cells that one table lacks", choices=("keep", "drop")),
+        Option("--library-key", "one sample", "column of obs of TX that tells the samples apart"),
+    ),
+    "factors, types and niches": (
+        Option("--n-factors", 15, "number of shared factors", whole),
+        Option("--markers", "built-in", "table of markers (.csv, .tsv) or gene sets (.gmt)", Path),
+        Option("--radius", 50.0, "cells this close are neighbours, in units of the coordinates", positive),
+        Option("--n-niches", 8, "number of niches", number(2, integer=True)),
+        Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
+    ),
+}  # fmt: skip
+STL = {
+    "reference": (Option("--reference-layer", "X", "layer of the reference with its counts"),),
+    "cell types": (
+        Option("--region-key", "none", "column of obs with regions (histology): edges across their borders count less"),
+        Option("--layer", "X", "layer of the section with its counts"),
+        Option("--n-genes", 3000, "genes to use, those that tell the types apart best", whole),
+        Option(
+            "--likelihood", "auto", "auto: gaussian for values with less noise than counting has",
+            choices=("auto", "poisson", "gaussian"),
+        ),
+        Option("--graph-weight", 10.0, "pseudo-counts of the neighbours' mean; 0: spots by themselves", number(0)),
+        Option("--border-weight", 0.3, "factor on edges between different regions", number(0)),
+        Option("--region-weight", 0.0, "pseudo-counts of the region's mean", number(0)),
+        Option("--interval", 0.9, "level of the intervals", number(0.01, 0.999)),
+        Option("--weights", "none", "learned weights of the published form (.json)", Path),
+        Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
+    ),
+    "checks": (
+        Option("--markers", "none", "table of markers (.csv, .tsv: cell_type, gene) or gene sets (.gmt)", Path),
+    ),
+}  # fmt: skip
+
 
 def given(args: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
     """Parameters of a function that the user set."""
     return {o.name: getattr(args, o.name) for o in options if hasattr(args, o.name)}
 
 
-FLAGS = {o.name: o.flag for o in READ + GRAPH + SHARED + MAPS + MODEL} | {
+FLAGS = {
+    o.name: o.flag for o in (*READ, *GRAPH, *SHARED, *MAPS, *MODEL, *sum(JOINT.values(), ()), *sum(STL.values(), ()))
+} | {
     "normalize": "--normalize",
     "preset": "--preset",
+    "groupby": "--groupby",
 }
 IN_PYTHON = re.compile(rf"`({'|'.join(FLAGS)})(?:=('[^']*'|[\w.]*))?`")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, _cli_report, _cli_sweep
+from . import __version__, _cli_joint, _cli_report, _cli_stl, _cli_sweep
 from ._options import (
     GRAPH,
     MAPS,
@@ -93,6 +93,8 @@ examples:
   spanmf demo                                          see it work on a generated tissue (under a minute)
   spanmf hsnmf xenium_outs/ -o results --normalize     find the domains of your own
   spanmf hsnmf --help                                  all its options, their units and defaults
+  spanmf joint --tx rna.h5ad --prot prot.h5ad -o out   cell types by RNA and protein, and their neighbours
+  spanmf stl-nmf section.h5ad --reference cells.h5ad --groupby cell_type -o out   cell types in spots
   spanmf sweep xenium_outs/ -o sweep --normalize       try ranks and resolutions, and score each
   spanmf report results/result.h5ad -o report.html     a page to read, print and pass on
   spanmf metrics results/result.h5ad -o metrics.csv    the numbers as a table
@@ -147,7 +149,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.add_argument("--seed", metavar="N", type=seed, default=0, help="of the tissue and the run (default: 0)")
 
-    for command in (hsnmf, demo, *_cli_sweep.add_commands(commands, style), *_cli_report.add_commands(commands, style)):
+    others = [c for m in (_cli_joint, _cli_stl, _cli_sweep, _cli_report) for c in m.add_commands(commands, style)]
+    for command in (hsnmf, demo, *others):
         group = command.add_argument_group("running")
         group.add_argument("--threads", metavar="N", type=whole, help="threads to use (default: all cores)")
         group.add_argument("--quiet", action="store_true", help="show warnings and errors only")
