@@ -232,6 +232,16 @@ def test_intervals_cover_where_the_reference_is_exact(likelihood: str) -> None:
     assert 0.85 <= inside.mean() <= 0.95
 
 
+def test_a_type_held_at_zero_may_be_absent() -> None:
+    _, B, V = simulate(n=200)
+    V[V < 0.2] = 0
+    V /= V.sum(1, keepdims=True)
+    X = np.random.default_rng(4).poisson(V @ B).astype(np.float32)
+    fit = core.fit(X, core.Reference(B), graph=line_graph(200), options=core.Options(level=0.9, platform=False))
+    assert fit.lower is not None
+    assert (fit.lower[V == 0] == 0).mean() > 0.9
+
+
 def test_large_sections_are_learned_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     X, B, V = simulate(n=400, depth=3000)
     monkeypatch.setattr(core, "LEARNING_SPOTS", 100)

@@ -649,7 +649,8 @@ def _bounds(V: Array, hessian: Array, gradient: Array, scale: float, rates: Arra
     half = norm.ppf(0.5 + level / 2) * sd
     tail = -np.log1p(-level) * scale / np.maximum(gradient, 1e-3 * scale) / rates / total[:, None]
     upper = shares + np.where(free, half, tail)
-    return np.clip(shares - half, 0, 1).astype(np.float32), np.clip(upper, 0, 1).astype(np.float32)
+    lower = np.where(free, shares - half, 0)
+    return np.clip(lower, 0, 1).astype(np.float32), np.clip(upper, 0, 1).astype(np.float32)
 
 
 # --- Gaussian ---------------------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ def stl_nmf(
     n_genes
         Number of genes to use, those with the most variance between types relative to their mean; ``None``: all.
     interval
-        Level of intervals of the shares of cells (e.g. 0.9); ``None``: none.
+        Level of intervals of the shares of cells (e.g. 0.9); ``None``: none. They know of counting noise, not of the
+        reference's own error, and are too narrow where that is large.
     preset
         ``"paper"``: the published form, on all genes in common, with a dense graph of place (``adata.obsm["spatial"]``) and region (up to 5,000 spots).
     weights
