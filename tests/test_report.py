@@ -23,7 +23,7 @@ from support import changed, small_tissue, snapshot
 
 import spanmf as sn
 from spanmf import _format, _report
-from spanmf._report import _figures, _html, _readings, _remarks
+from spanmf._report import _figures, _html, _readings, _remarks, _sections, _sweep
 from spanmf.metrics._rows import ROWS
 
 K = 4
@@ -206,12 +206,10 @@ def test_smoothed_factors_are_not_praised(page):
 
 def test_same_table_same_bytes(result, page, tmp_path, numbers):
     """Whatever the user's styles are, and after a round trip through a file."""
-    with plt.style.context("dark_background"):
-        again = written(result, tmp_path / "a.html", reference_key="known", title=f"Tissue {NASTY}", um_per_unit=1)
-    assert again == page
     result.write_h5ad(tmp_path / "result.h5ad")
     stored = ad.read_h5ad(tmp_path / "result.h5ad")
-    again = written(stored, tmp_path / "b.html", reference_key="known", title=f"Tissue {NASTY}", um_per_unit=1)
+    with plt.style.context("dark_background"):
+        again = written(stored, tmp_path / "b.html", reference_key="known", title=f"Tissue {NASTY}", um_per_unit=1)
     assert again == page
 
 
@@ -237,9 +235,9 @@ def test_second_key_is_compared(result, numbers, tmp_path):
 @pytest.mark.usefixtures("no_pictures")
 def test_metrics_from_a_file_are_the_same(result, numbers, tmp_path):
     numbers.to_csv(tmp_path / "metrics.csv", index=False)
-    a = written(result, tmp_path / "a.html", metrics=tmp_path / "metrics.csv")
-    b = written(result, tmp_path / "b.html", metrics=pd.read_csv(tmp_path / "metrics.csv"))
-    assert section(a, "numbers") == section(b, "numbers")
+    given = (tmp_path / "metrics.csv", pd.read_csv(tmp_path / "metrics.csv"), numbers)
+    texts = {_sections.numbers(_report.read_subject(result, ["hsnmf"], metrics=metrics)) for metrics in given}
+    assert len(texts) == 1
 
 
 @pytest.fixture
@@ -269,10 +267,9 @@ def test_sweep_from_a_file_or_from_uns(result, numbers, runs, tmp_path):
     stored = result.copy()
     stored.uns["sweep"] = {"table": runs.set_axis(runs.index.astype(str))}
     given = ({"sweep": runs}, {"sweep": tmp_path / "sweep.csv"}, {})
-    pages = [written(stored, tmp_path / "a.html", metrics=numbers, **options) for options in given]
-    texts = {section(page, "sweep") for page in pages}
+    texts = {_sweep.sweep(_report.read_subject(stored, ["hsnmf"], metrics=numbers, **options)) for options in given}
     assert len(texts) == 1
-    assert "k10_r0.8<b>" in texts.pop()
+    assert escape("k10_r0.8<b>") in texts.pop()
 
 
 @pytest.mark.usefixtures("no_pictures")
