@@ -237,7 +237,7 @@ def test_a_type_held_at_zero_may_be_absent() -> None:
     V[V < 0.2] = 0
     V /= V.sum(1, keepdims=True)
     X = np.random.default_rng(4).poisson(V @ B).astype(np.float32)
-    fit = core.fit(X, core.Reference(B), graph=line_graph(200), options=core.Options(level=0.9, platform=False))
+    fit = core.fit(X, core.Reference(B), options=core.Options(level=0.9, platform=False))
     assert fit.lower is not None
     assert (fit.lower[V == 0] == 0).mean() > 0.9
 
