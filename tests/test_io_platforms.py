@@ -553,6 +553,10 @@ def test_gem_that_is_cut_or_another_table(tmp_path, rng):
     (tmp_path / "b.gem").write_text("\n".join(lines[:-1]) + "\nActb\t1")
     with pytest.raises(OSError, match=r"b.gem' could not be read as a GEM table"):
         sn.io.read(tmp_path / "b.gem")
+    for text in ("", "Actb\t1\t1\t1\t0\n"):  # no molecule at all, or none in a cell
+        (tmp_path / "d.gem").write_text("geneID\tx\ty\tMIDCount\tCellID\n" + text)
+        with pytest.raises(OSError, match=r"d.gem' holds no molecule \(in cells\)"):
+            sn.io.read(tmp_path / "d.gem")
     (tmp_path / "c.gef").write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(OSError, match=r"c.gef' could not be read as a GEF file"):
         sn.io.read(tmp_path / "c.gef")

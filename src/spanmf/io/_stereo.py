@@ -99,9 +99,10 @@ def _by_bin(chunks: Iterator[Molecules], genes: dict[str, int], side: int) -> An
     parts = []
     for gene, x, y, n, _ in chunks:
         parts.append(_summed(np.stack([x // side, y // side, gene], axis=1), n))
-    keys, n = _summed(np.concatenate([k for k, _ in parts]), np.concatenate([n for _, n in parts]))
-    squares, row = np.unique(keys[:, :2], axis=0, return_inverse=True)
-    X = sp.csr_matrix((n.astype(np.float32), (row.ravel(), keys[:, 2])), shape=(len(squares), len(genes)))
+    keys, n = _joined(parts, 3)
+    new = np.append(True, (keys[1:, :2] != keys[:-1, :2]).any(axis=1))[: len(keys)]
+    squares, row = keys[new, :2], np.cumsum(new) - 1
+    X = sp.csr_matrix((n.astype(np.float32), (row, keys[:, 2])), shape=(len(squares), len(genes)))
     names = [f"{x}_{y}" for x, y in (squares * side).tolist()]
     return _table(X, names, list(genes), (squares + 0.5) * side)
 
@@ -114,7 +115,9 @@ def _by_cell(chunks: Iterator[Molecules], genes: dict[str, int]) -> AnnData:
         gene, x, y, n, cell = (v[inside] for v in (gene, x, y, n, cell))
         parts.append(_summed(np.stack([cell, gene], axis=1), n))
         sums.append(pd.DataFrame({"n": n, "x": n * x, "y": n * y}).groupby(cell).sum())
-    keys, n = _summed(np.concatenate([k for k, _ in parts]), np.concatenate([n for _, n in parts]))
+    keys, n = _joined(parts, 2)
+    if len(keys) == 0:
+        return _table(sp.csr_matrix((0, len(genes))), [], list(genes), np.empty((0, 2)))
     total = pd.concat(sums).groupby(level=0).sum()
     X = sp.csr_matrix(
         (n.astype(np.float32), (total.index.get_indexer(keys[:, 0]), keys[:, 1])), shape=(len(total), len(genes))
@@ -123,9 +126,20 @@ def _by_cell(chunks: Iterator[Molecules], genes: dict[str, int]) -> AnnData:
 
 
 def _summed(keys: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of n over equal rows of keys."""
-    rows, index = np.unique(keys, axis=0, return_inverse=True)
-    return rows, np.bincount(index.ravel(), weights=n, minlength=len(rows))
+    """Sum of n over equal rows of keys, which come back in order."""
+    if len(keys) == 0:
+        return keys, n.astype(np.float64)
+    low, size = keys.min(0), np.ptp(keys, axis=0) + 1
+    code = np.ravel_multi_index(tuple((keys - low).T), tuple(size))  # one number a row, which sorts fast
+    order = np.argsort(code, kind="stable")
+    first = np.flatnonzero(np.append(True, np.diff(code[order]) > 0))
+    return keys[order[first]], np.add.reduceat(n[order].astype(np.float64), first)
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the sums of pieces (there may be none)."""
+    none = np.empty((0, width), np.int64), np.empty(0)
+    return _summed(*(np.concatenate(x) for x in zip(none, *parts, strict=True)))
 
 
 def _read_gef(path: Path, table_key: str | None) -> AnnData:
