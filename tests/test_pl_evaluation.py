@@ -148,10 +148,10 @@ def test_lines_are_the_relative_excess(runs):
     assert ax.get_yscale() == "log"
     lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
     np.testing.assert_allclose(lines[0].get_ydata(), [4.0, 1.0, 0.25])
-    np.testing.assert_allclose(lines[0].get_xdata(), [1, 2, 3])
+    np.testing.assert_allclose(lines[0].get_xdata(), [0, 1, 2])
     np.testing.assert_allclose(lines[1].get_ydata(), [2.0, 1.0])
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert labels == ["nmf: 4 passes, converged", "snmf: 3 passes, stopped at max_iter", "old: 2 passes"]
+    assert labels == ["nmf: 3 passes, converged", "snmf: 2 passes, stopped at max_iter", "old: 1 passes"]
     ends = [line for line in ax.get_lines() if line.get_label().startswith("_")]
     assert [line.get_marker() for line in ends] == ["o", "x", "o"]
 

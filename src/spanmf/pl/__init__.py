@@ -18,8 +18,8 @@ from ._graph import graph
 from ._learned_weights import learned_weights
 from ._loadings import loadings
 from ._metric_panel import metric_panel
-from ._niches import niches
 from ._modality_loadings import modality_loadings
+from ._niches import niches
 from ._pareto import pareto
 from ._proportions import dominant_type, proportions
 from ._rank_selection import rank_selection
@@ -39,8 +39,8 @@ __all__ = [
     "learned_weights",
     "loadings",
     "metric_panel",
-    "niches",
     "modality_loadings",
+    "niches",
     "pareto",
     "proportions",
     "rank_selection",

@@ -73,12 +73,12 @@ def convergence(
     panel = panels[0]
     for i, (key, (trace, converged)) in enumerate(zip(keys, runs, strict=True)):
         excess = trace / trace.min() - 1 if trace.min() > 0 else trace - trace.min()
-        passes = np.arange(1, len(trace) + 1)
+        passes = np.arange(len(trace))  # 0: what it started from
         shown = excess > 0
         color = PALETTE[i % len(PALETTE)]
         (line,) = panel.plot(passes[shown], excess[shown], color=color, linewidth=1.6)
         end = "" if converged is None else "converged" if converged else "stopped at max_iter"
-        line.set_label(f"{key}: {len(trace)} passes" + (f", {end}" if end else ""))
+        line.set_label(f"{key}: {len(trace) - 1} passes" + (f", {end}" if end else ""))
         if shown.any():
             last = np.flatnonzero(shown)[-1]
             panel.plot(passes[last], excess[last], marker="x" if converged is False else "o", markersize=6, color=color)

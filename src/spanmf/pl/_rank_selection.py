@@ -97,5 +97,6 @@ def _draw_error(ax: Axes, ranks: np.ndarray, table: pd.DataFrame) -> None:
     ax.fill_between(ranks, error - spread, error + spread, alpha=0.15, linewidth=0, label="sd over the folds of tiles")
     label = "standard error of the difference from the lowest"
     ax.errorbar(ranks, error, table["cv_excess_se"], marker="o", markersize=4, capsize=2.5, label=label)
-    ax.legend(fontsize=_map.SMALL, frameon=False, loc="best")
+    legend = ax.legend(fontsize=_map.SMALL, loc="best", edgecolor="none", framealpha=1, borderpad=0.2)
+    legend.get_frame().set_facecolor(ax.get_facecolor())  # the line of the suggestion passes behind it
     ax.set_ylabel("held-out error", fontsize=9.5)
