@@ -42,10 +42,14 @@ def fit_quality(
 
     The deviance of a spot or gene is mostly a matter of its depth: counting alone gives a shallow spot a high deviance a count.
     So what is drawn is the deviance *relative to others of like depth* (the median of the 50 that are nearest in total
-    counts). On the section, a spot's :math:`\log_2` of that: brown ones are explained worse than
-    spots as deep usually are, in patches most often because the reference lacks a type that lives there. Beside it every
-    gene in use: its total counts, and its deviance a count. Those that lie farthest above genes of like abundance are named (of genes with at least 30 counts);
-    they behave otherwise in the section than in the reference (or belong to a type that it lacks).
+    counts). On the section, a spot's :math:`\log_2` of that: brown ones are explained worse than spots as deep usually are (damage,
+    another chemistry, a bubble). Beside it every gene in use: its total counts, and its deviance a count. Those that lie farthest
+    above genes of like abundance are named (of genes with at least 30 counts): they behave otherwise in the section than in the
+    reference, or belong to a type that it lacks.
+
+    **What it does not show.** A type that the reference lacks need not leave a brown patch: the section mends the profiles of
+    the types that are there, and the most alike takes its place with hardly a larger deviance. Look at the named genes, and
+    whether anybody in the reference should express them.
 
     Parameters
     ----------
