@@ -82,7 +82,7 @@ def write_cli_help() -> None:
     """What `spanmf --help` prints, and the help of each command, for cli.md."""
     folder = HERE / "generated"
     folder.mkdir(exist_ok=True)
-    for command in ("", "demo", "hsnmf", "joint", "sweep", "metrics", "report"):
+    for command in ("", "demo", "hsnmf", "joint", "stl-nmf", "sweep", "metrics", "report"):
         words = [sys.executable, "-m", "spanmf", *command.split(), "--help"]
         text = subprocess.run(
             words, check=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
