@@ -137,7 +137,7 @@ SIGNATURES = {
             "normalize": False,
             "rng": 0,
             "random_state": None,
-            "key_added": "rank_selection",
+            "key_added": "select_n_components",
             "table_key": None,
         },
     ),

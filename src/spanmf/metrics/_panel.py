@@ -62,7 +62,8 @@ def panel(
     reference_key
         Column of ``adata.obs`` with known labels.
     markers
-        Marker genes of each cluster, by its name. ``None``: those found in the table.
+        Marker genes of each cluster, by its name. ``None``: those found in the table, for clusters of 100 observations or
+        more (:func:`marker_coherence` and its like take ``min_cells`` for smaller ones).
     gene_sets
         Gene sets for the enrichment: a mapping from name to genes, or a GMT file.
     layer

@@ -30,7 +30,7 @@ def rank_selection(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        What :func:`spanmf.tl.select_n_components` returned, or ``adata.uns["rank_selection"]["table"]``.
+        What :func:`spanmf.tl.select_n_components` returned, or ``adata.uns["select_n_components"]["table"]``.
 
     Returns
     -------

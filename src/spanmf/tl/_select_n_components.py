@@ -44,7 +44,7 @@ def select_n_components(
     normalize: bool = False,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
-    key_added: str = "rank_selection",
+    key_added: str = "select_n_components",
     table_key: str | None = None,
 ) -> pd.DataFrame:
     r"""Compare numbers of components by held-out error, stability and explained variance, and suggest one.
