@@ -105,7 +105,7 @@ def fit_quality(
     columns = min(len(sections), 2)
     n_rows = -(-len(sections) // columns)
     fig = plt.figure(figsize=(4.6 * columns + 5.6, max(4.4, 3.9 * n_rows)), layout="constrained")
-    left, right = fig.subfigures(1, 2, width_ratios=[4.6 * columns, 5.6])
+    left, right = fig.subfigures(1, 2, squeeze=False, width_ratios=[4.6 * columns, 5.6])[0]
     panels = left.subplots(n_rows, columns, squeeze=False).ravel()
     for panel in panels[len(sections) :]:
         panel.remove()

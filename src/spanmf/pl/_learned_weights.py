@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,6 @@ from . import _map
 from ._colors import PALETTE, ink, value_map
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -75,7 +74,7 @@ def learned_weights(
     >>> [ax.get_title() for ax in figure.axes[:3]]
     ['not trained', 'λ 30, 50, 30; σ 5, 5', '200 spots by domain']
     """
-    if isinstance(weights, str) or hasattr(weights, "__fspath__"):
+    if isinstance(weights, (str, Path)):
         weights = StlWeights.load(weights)
     if not isinstance(weights, StlWeights):
         msg = f"`weights` must be what `sn.tl.learn_stl_nmf` returns, or the path of its file, not {type(weights).__name__}."

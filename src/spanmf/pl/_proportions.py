@@ -291,7 +291,7 @@ def draw_pies(ax: Axes, section: _map.Section, parts: np.ndarray, rgba: Sequence
     for n in np.unique(n_corners):
         rows = np.flatnonzero(n_corners == n)
         pies = PolyCollection(
-            np.stack([corners[i] for i in rows]), facecolors=colors[rows], edgecolors="face", linewidths=0.1,
+            [corners[i] for i in rows], facecolors=colors[rows], edgecolors="face", linewidths=0.1,
             rasterized=True, gid="pies",
         )  # fmt: skip
         pies.set_in_layout(False)
