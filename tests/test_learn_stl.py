@@ -49,7 +49,7 @@ def test_unrolled_layers_are_those_of_the_fit(sections, group, relative):
 
 def test_learning_helps_repeats_and_is_used_without_torch(sections, tmp_path, monkeypatch):
     pytest.importorskip("torch", reason=TORCH)
-    options = {"n_epochs": 4, "n_layers": 15, "learning_rate": 0.3, "device": "cpu"}
+    options = {"n_epochs": 3, "n_layers": 40, "learning_rate": 0.3, "device": "cpu"}
     weights = sn.tl.learn_stl_nmf(sections, **options)
     again = sn.tl.learn_stl_nmf(sections, **options)
     assert weights.lambdas == again.lambdas

@@ -25,7 +25,7 @@ PAPER = {
     "group": "printed", "n_layers": _stl_paper.LAYERS, "n_epochs": 51, "learning_rate": 0.01, "weight_decay": 0.001,
     "drop_every": 25, "patience": 51,
 }  # fmt: skip
-RESCALED_START = {"lambdas": (0.01, 0.03, 0.01), "sigmas": (1.0, 2.0)}  # in units of the data term, and of the pitch
+RESCALED_START = {"lambdas": (0.001, 0.01, 0.001), "sigmas": (1.0, 2.0)}  # in units of the data term, and of the pitch
 
 
 @_fit.presets(PAPER)
@@ -34,8 +34,8 @@ def learn_stl_nmf(
     triplets: Sequence[AnnData],
     *,
     group: Literal["printed", "meant"] = "meant",
-    n_layers: int = 100,
-    n_epochs: int = 40,
+    n_layers: int = 200,
+    n_epochs: int = 30,
     learning_rate: float = 0.1,
     weight_decay: float = 0.0,
     drop_every: int = 15,
