@@ -12,7 +12,7 @@ Poisson: counts given their depth are multinomial, so that the depth drops out a
 by expectation–maximisation: with :math:`c_{ik}` the counts of spot i that fall to type k,
 :math:`\pi_{ik} = (c_{ik} + a\,m_{ik}) / (N_i + a)`: the graph gives *a* pseudo-counts. The last term lets the section mend
 profiles that come from few cells: :math:`q_{kj} = (s_k q^0_{kj} + c_{kj})/(s_k + c_k)`, with :math:`s_k` the counts on which the
-reference profile stands (times ``reference_weight``). For fixed m no step raises F; m follows :math:`\pi` from pass to
+reference profile stands (times ``reference_weight``; at least the median over the types). For fixed m no step raises F; m follows :math:`\pi` from pass to
 pass, as in empirical Bayes.
 
 Gaussian, for data whose residuals are smaller than counting would make them:
@@ -321,6 +321,8 @@ class _Poisson:
         if self.n_cells is None or not np.isfinite(weight):
             return
         strength = np.maximum(weight * self.B.sum(1) * self.n_cells * self.P0.sum(1), 1e-3)
+        # else the type of fewest cells becomes a sink for what the reference lacks (20 % found of a type of 4 % with 6 cells)
+        strength = np.maximum(strength, np.median(strength))
         valid = self.valid[self.sample]
         constant = _depth_entropy(self.few, self.depth[self.sample])
         anchor = float((strength[:, None] * self.Q0 * np.log(np.maximum(self.Q0, TINY))).sum())

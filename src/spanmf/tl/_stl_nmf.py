@@ -63,8 +63,8 @@ def stl_nmf(
               + a\sum_i\mathrm{KL}(m_i\|\pi_i) + \sum_k s_k\,\mathrm{KL}(q_k^0\|q_k)
 
     with :math:`m_i` the mean of :math:`\pi` over the spot's neighbours, which counts as *a* molecules (``graph_weight``), and
-    :math:`q^0_k` the reference's profile, which stands on :math:`s_k` molecules (``reference_weight`` times those of its cells):
-    the section itself mends profiles that come from few cells. Shares of mRNA are :math:`\pi` relative to what the genes in use
+    :math:`q^0_k` the reference's profile, which stands on :math:`s_k` molecules (``reference_weight`` times those of its cells,
+    and at least as many as the median type's): the section itself mends the profiles. Shares of mRNA are :math:`\pi` relative to what the genes in use
     catch of each type; shares of cells are those divided by the types' mRNA content. Data whose residuals are smaller than counting
     would make them (simulated without noise, averaged, smoothed) are fitted by non-negative least squares on all genes instead.
 
