@@ -186,7 +186,14 @@ SIGNATURES = {
     ),
     "tl.fast_nmf": (
         {"adata": REQUIRED, "n_components": 10},
-        {"connectivity_key": None, "layer": None, "mask_var": "auto", "init": "auto", "rng": 0, "key_added": "fast_nmf"},
+        {
+            "connectivity_key": None,
+            "layer": None,
+            "mask_var": "auto",
+            "init": "auto",
+            "rng": 0,
+            "key_added": "fast_nmf",
+        },
     ),
     "datasets.stl_nmf_triplets": (
         {"n": 15, "n_types": 5},
