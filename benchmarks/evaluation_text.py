@@ -33,9 +33,8 @@ What is compared:
   cell types, 15 neighbours, its Leiden); the flavours of `squidpy.gr.calculate_niche` on Delaunay graphs; Leiden on principal components, which
   knows no space. A method that takes a number of domains got it. Those that run Leiden were run at resolution 1 and, where another one of
   a few resolutions came nearer to that number, at that one too, which only a user who knows the number could choose. Rows that are missing were
-  not run: BANKSY with λ = 0.2 and the other three flavours of squidpy; and, on the breast tumour, Leiden on principal components and SpatialLeiden, which was
-  stopped after 104 CPU seconds (with pynndescent 0.7 scanpy's neighbours fail there, so the runner asks for exact ones). The two
-  sections of spots that the benchmark knows, too (HER2+ breast cancer, pancreatic cancer), were not run for this page.
+  not run: the other three flavours of squidpy, and BANKSY with λ = 0.2 on the sections of spots. (With pynndescent 0.7 scanpy's
+  neighbours fail above 8,192 cells, so the runner asks for exact ones.)
 * **Noise.** The rows of NMF's factors at random places, smoothed and clustered as hSNMF does (α = 0.5): no biology, the same method.
 """
 FIGURE = """\
