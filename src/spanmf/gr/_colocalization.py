@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from .. import _checks, _data, _keys
 from .._docs import doc
 from .._logging import status, timed
 from ..core import _colocalization as core
+from ..core._fdr import benjamini_hochberg
 from ._surroundings import surroundings, within
 
 if TYPE_CHECKING:
@@ -401,17 +401,20 @@ def _tidy(
             "n_a": size[a], "n_b": size[b], "observed": block.observed[a, b], "expected": block.expected[a, b], **values,
         }  # fmt: skip
         frame = pd.DataFrame(columns)
-        frame["pval_adj"] = np.nan
-        known = frame["pval"].notna() & (frame["a"] <= frame["b"] if directed else True)
-        if known.any():
-            frame.loc[known, "pval_adj"] = false_discovery_control(frame.loc[known, "pval"])
-        if directed:  # both directions of a pair have one count, and one p
-            pair = frame.set_index(["a", "b"])["pval_adj"]
-            swapped = pair.reindex(pd.MultiIndex.from_arrays([frame["b"], frame["a"]])).to_numpy()
-            frame["pval_adj"] = frame["pval_adj"].fillna(pd.Series(swapped, index=frame.index))
+        frame["pval_adj"] = np.where(present, _adjusted(block.pval, size)[a, b], np.nan)
         frame["score"] = np.where(present, score[a, b], np.nan)
         tables.append(frame)
     return pd.concat(tables, ignore_index=True)
+
+
+def _adjusted(pval: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """p-values (labels × labels) adjusted over the pairs that are there, each counted once."""
+    upper = np.triu_indices(len(size))
+    there = (size[upper[0]] > 0) & (size[upper[1]] > 0)
+    out = np.full(pval.shape, np.nan)
+    out[upper] = benjamini_hochberg(np.where(there, pval[upper], np.nan))
+    out.T[upper] = out[upper]
+    return out
 
 
 def _labels(table: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]:
