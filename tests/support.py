@@ -1,8 +1,10 @@
-"""What several tests share: a small tissue with planted truth, and a snapshot that tells whether a table was touched."""
+"""What several tests share: a small tissue with planted truth, a snapshot that tells whether a table was touched, commands."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 from typing import Any
 
 import anndata as ad
@@ -111,3 +113,13 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
             continue
         out += [f"{slot}/{k}" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
     return out
+
+
+def run_cli(*args: Any) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command."""
+    from spanmf import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main([str(a) for a in args])
+    return status, out.getvalue(), err.getvalue()

@@ -89,7 +89,7 @@ def on(*functions):
     return pytest.mark.parametrize("run", functions, ids=lambda f: f.__name__)
 
 
-def refuse(run, adata, error, *words, **kw):
+def assert_refused(run, adata, error, *words, **kw):
     """``run`` raises this error, its message holds all the words (case aside), and the table is untouched."""
     before = snapshot(adata)
     with pytest.raises(error) as caught:
@@ -120,7 +120,7 @@ def test_bad_value(run, adata, value, words, dense):
     adata.X.data[7] = value
     if dense:
         adata.X = adata.X.toarray()
-    refuse(run, adata, ValueError, words, re.escape("`adata.X`"))
+    assert_refused(run, adata, ValueError, words, re.escape("`adata.X`"))
 
 
 @on(*READ_X)
@@ -129,7 +129,7 @@ def test_bad_value(run, adata, value, words, dense):
 def test_beyond_float32(run, adata, factor):
     """Finite in float64, but not in the float32 that is computed in."""
     adata.X = adata.X.astype(np.float64) * factor
-    refuse(run, adata, ValueError, re.escape("`adata.X`"), "float32", "Rescale")
+    assert_refused(run, adata, ValueError, re.escape("`adata.X`"), "float32", "Rescale")
 
 
 @on(*READ_X)
@@ -137,7 +137,7 @@ def test_beyond_float32(run, adata, factor):
 def test_bad_value_names_the_layer(run, adata):
     adata.layers["raw"] = adata.X.copy()
     adata.layers["raw"].data[:2] = np.nan
-    refuse(run, adata, ValueError, "2 NaN", re.escape("adata.layers['raw']"), layer="raw")
+    assert_refused(run, adata, ValueError, "2 NaN", re.escape("adata.layers['raw']"), layer="raw")
 
 
 @on(*READ_X)
@@ -145,14 +145,14 @@ def test_bad_value_names_the_layer(run, adata):
 def test_scaled(run, adata):
     X = adata.X.toarray()
     adata.X = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
-    refuse(run, adata, ValueError, "negative", "scaled", "sc.pp.scale", "layer=")
+    assert_refused(run, adata, ValueError, "negative", "scaled", "sc.pp.scale", "layer=")
 
 
 @on(*READ_X)
 @pytest.mark.usefixtures("no_long_work")
 def test_text_in_x(run, adata):
     adata.layers["text"] = np.full(adata.shape, "1.5")
-    refuse(run, adata, TypeError, "numeric", "astype", layer="text")
+    assert_refused(run, adata, TypeError, "numeric", "astype", layer="text")
 
 
 @on(*FACTORISE)
@@ -160,7 +160,7 @@ def test_text_in_x(run, adata):
 @pytest.mark.parametrize("dense", [False, True], ids=["csr", "dense"])
 def test_nothing_but_zeros(run, adata, dense):
     adata.X = np.zeros(adata.shape, np.float32) if dense else sp.csr_matrix(adata.shape, dtype=np.float32)
-    refuse(run, adata, ValueError, "all zero")
+    assert_refused(run, adata, ValueError, "all zero")
 
 
 @on(*FACTORISE)
@@ -170,7 +170,7 @@ def test_x_is_missing(run, adata):
         obs=adata.obs, var=adata.var, obsm={"spatial": adata.obsm["spatial"]}, layers={"counts": adata.layers["counts"]}
     )
     bare.obsp["contact_connectivities"] = adata.obsp["contact_connectivities"]
-    refuse(run, bare, KeyError, "layer=", "counts")
+    assert_refused(run, bare, KeyError, "layer=", "counts")
 
 
 @on(*FACTORISE)
@@ -203,7 +203,7 @@ def test_raw_counts_are_warned_about(run, adata):
 @pytest.mark.usefixtures("no_long_work")
 @pytest.mark.parametrize(("run", "n"), [(run, n) for run in ALL for n in (0, 1) if (run, n) != (project, 1)])
 def test_empty_or_one_cell(run, adata, n):
-    refuse(run, adata[:n].copy(), ValueError, f"{n} observations", "at least")
+    assert_refused(run, adata[:n].copy(), ValueError, f"{n} observations", "at least")
 
 
 def test_project_one_cell(adata):
@@ -217,7 +217,7 @@ def test_project_one_cell(adata):
 @on(*ALL)
 @pytest.mark.usefixtures("no_long_work")
 def test_no_variables(run, adata):
-    refuse(run, adata[:, :0].copy(), ValueError, "0 variables")
+    assert_refused(run, adata[:, :0].copy(), ValueError, "0 variables")
 
 
 @on(*ALL)
@@ -227,7 +227,7 @@ def test_duplicated_names(run, adata):
     names = adata.obs_names.tolist()
     names[4] = names[0]
     adata.obs_names = names
-    refuse(run, adata, ValueError, "not unique", "cell0", "obs_names_make_unique")
+    assert_refused(run, adata, ValueError, "not unique", "cell0", "obs_names_make_unique")
 
 
 @on(*ALL)
@@ -260,7 +260,7 @@ IDLE = [
 @pytest.mark.parametrize(("run", "kw", "words"), IDLE, ids=lambda v: "-".join(v) if isinstance(v, dict) else "")
 @pytest.mark.usefixtures("no_long_work")
 def test_options_without_effect_are_refused(run, kw, words, adata):
-    refuse(run, adata, ValueError, *[re.escape(w) for w in words], **kw)
+    assert_refused(run, adata, ValueError, *[re.escape(w) for w in words], **kw)
 
 
 def test_options_that_ask_for_nothing_are_no_mistake(adata):
@@ -294,7 +294,7 @@ def test_options_that_ask_for_nothing_are_no_mistake(adata):
 @pytest.mark.usefixtures("no_long_work")
 def test_missing_key(run, kw, words, adata):
     """A KeyError lists what is there and, where a call makes the slot, names it."""
-    refuse(run, adata, KeyError, *[re.escape(w) for w in words], **kw)
+    assert_refused(run, adata, KeyError, *[re.escape(w) for w in words], **kw)
 
 
 @on(*FACTORISE)
@@ -310,12 +310,12 @@ def test_list_of_layers_is_that_of_the_user(run, adata):
 @pytest.mark.usefixtures("no_long_work")
 def test_no_graph_names_both_calls(run, adata):
     del adata.obsp["contact_connectivities"]
-    refuse(run, adata, KeyError, r"sn\.gr\.contact_neighbors\(adata\)", r"sq\.gr\.spatial_neighbors\(adata\)")
+    assert_refused(run, adata, KeyError, r"sn\.gr\.contact_neighbors\(adata\)", r"sq\.gr\.spatial_neighbors\(adata\)")
 
 
 @pytest.mark.usefixtures("no_long_work")
 def test_summary_without_a_graph():
-    refuse(sn.gr.graph_summary, small_tissue(N, P), KeyError, r"gr\.contact_neighbors")
+    assert_refused(sn.gr.graph_summary, small_tissue(N, P), KeyError, r"gr\.contact_neighbors")
 
 
 @on(*FACTORISE)
@@ -330,7 +330,7 @@ def test_summary_without_a_graph():
     ids=["length", "empty", "integer"],
 )
 def test_bad_mask(run, adata, mask, words):
-    refuse(run, adata, ValueError, words, mask_var=mask)
+    assert_refused(run, adata, ValueError, words, mask_var=mask)
 
 
 # --- numbers and words ----------------------------------------------------------------------------------------------
@@ -350,14 +350,14 @@ def test_bad_mask(run, adata, mask, words):
     ],
 )
 def test_bad_n_components(run, adata, k, error, words):
-    refuse(run, adata, error, "n_components", words, n_components=k)
+    assert_refused(run, adata, error, "n_components", words, n_components=k)
 
 
 @on(*FACTORISE)
 @pytest.mark.usefixtures("no_long_work")
 def test_n_components_is_held_against_the_variables_in_use(run, adata):
     mask = np.arange(P) < 3
-    refuse(run, adata, ValueError, "n_components", r"min\(120, 3\)", "mask_var=None", mask_var=mask)
+    assert_refused(run, adata, ValueError, "n_components", r"min\(120, 3\)", "mask_var=None", mask_var=mask)
 
 
 @pytest.mark.parametrize(
@@ -413,19 +413,19 @@ def test_n_components_is_held_against_the_variables_in_use(run, adata):
 @pytest.mark.usefixtures("no_long_work")
 def test_bad_parameter(run, kw, error, words, adata):
     """The message names the parameter and what is allowed."""
-    refuse(run, adata, error, *[re.escape(w) for w in words], **kw)
+    assert_refused(run, adata, error, *[re.escape(w) for w in words], **kw)
 
 
 @pytest.mark.parametrize("kw", [{"loss": "kl"}, {"alpha_W": 0.1}, {"alpha_H": 0.1}], ids=lambda kw: next(iter(kw)))
 @pytest.mark.usefixtures("no_long_work")
 def test_laplacian_is_frobenius_without_elastic_net(kw, adata):
-    refuse(snmf, adata, ValueError, "laplacian", next(iter(kw)), smoothing="laplacian", **kw)
+    assert_refused(snmf, adata, ValueError, "laplacian", next(iter(kw)), smoothing="laplacian", **kw)
 
 
 @pytest.mark.usefixtures("no_long_work")
 @pytest.mark.parametrize("clustering", ["potts", "kmeans"])
 def test_clustering_into_how_many(clustering, adata):
-    refuse(hsnmf, adata, ValueError, "n_domains", clustering, clustering=clustering)
+    assert_refused(hsnmf, adata, ValueError, "n_domains", clustering, clustering=clustering)
 
 
 # --- coordinates, radii, libraries ----------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_clustering_into_how_many(clustering, adata):
 
 def test_missing_coordinates(adata):
     del adata.obsm["spatial"]
-    refuse(contact, adata, KeyError, "'spatial'", "obsm", "X_snmf", "Put the coordinates")
+    assert_refused(contact, adata, KeyError, "'spatial'", "obsm", "X_snmf", "Put the coordinates")
 
 
 @pytest.mark.parametrize(
@@ -448,31 +448,33 @@ def test_missing_coordinates(adata):
 )
 def test_bad_coordinates(coords, error, words, adata):
     adata.obsm["spatial"] = coords
-    refuse(contact, adata, error, "spatial", words)
+    assert_refused(contact, adata, error, "spatial", words)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_coordinates_that_are_not_finite(value, adata):
     adata.obsm["spatial"][[2, 9], 1] = value
-    refuse(contact, adata, ValueError, "2 of 120", "NaN or infinite", "isfinite")
+    assert_refused(contact, adata, ValueError, "2 of 120", "NaN or infinite", "isfinite")
 
 
 def test_all_cells_isolated(adata):
     """The error names the median distance to the nearest neighbour, from which a radius can be chosen."""
-    refuse(contact, adata, ValueError, "0.0001", "median", "radii", contact_radius=1e-4, context_radius=0)
+    assert_refused(contact, adata, ValueError, "0.0001", "median", "radii", contact_radius=1e-4, context_radius=0)
 
 
 @on(*ON_GRAPH)
 @pytest.mark.usefixtures("no_long_work")
 def test_graph_without_edges(run, adata):
     adata.obsp["contact_connectivities"] = sp.csr_matrix((N, N), dtype=np.float32)
-    refuse(run, adata, ValueError, "no edge|isolated", "contact_connectivities")
+    assert_refused(run, adata, ValueError, "no edge|isolated", "contact_connectivities")
 
 
 def test_radius_far_too_large():
     """More than 1,000 neighbours a cell: the error forecasts the memory."""
     adata = small_tissue(1500, 5)
-    refuse(contact, adata, ValueError, "neighbours", "radius", r"[MG]i?B", contact_radius=20, context_radius=1e5)
+    assert_refused(
+        contact, adata, ValueError, "neighbours", "radius", r"[MG]i?B", contact_radius=20, context_radius=1e5
+    )
 
 
 def test_unit_mix_up_is_warned_about():
@@ -485,12 +487,12 @@ def test_unit_mix_up_is_warned_about():
 
 def test_library_with_one_cell(adata):
     adata.obs["core"] = pd.Categorical(["only"] + ["rest"] * (N - 1))
-    refuse(contact, adata, ValueError, "only", "one observation", "core", library_key="core")
+    assert_refused(contact, adata, ValueError, "only", "one observation", "core", library_key="core")
 
 
 def test_library_unknown_for_some(adata):
     adata.obs["core"] = pd.Categorical([None, None] + ["rest"] * (N - 2))
-    refuse(contact, adata, ValueError, "core", "2 observations", library_key="core")
+    assert_refused(contact, adata, ValueError, "core", "2 observations", library_key="core")
 
 
 # --- graphs that do not fit -----------------------------------------------------------------------------------------
@@ -501,7 +503,7 @@ def test_library_unknown_for_some(adata):
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_graph_with_bad_weights(run, value, adata):
     adata.obsp["contact_connectivities"].data[3] = value
-    refuse(run, adata, ValueError, "contact_connectivities", "finite, non-negative")
+    assert_refused(run, adata, ValueError, "contact_connectivities", "finite, non-negative")
 
 
 def test_graph_of_another_size(adata):
@@ -521,7 +523,7 @@ def test_graph_of_another_size(adata):
 @pytest.mark.usefixtures("no_long_work")
 def test_project_without_common_genes(adata):
     adata.var_names = [f"other{j}" for j in range(P)]
-    refuse(project, adata, ValueError, "gene|variable", "other0|gene0")
+    assert_refused(project, adata, ValueError, "gene|variable", "other0|gene0")
 
 
 @pytest.mark.usefixtures("no_long_work")
@@ -534,7 +536,7 @@ def test_project_onto_a_table_without_factors(adata):
 
 @pytest.mark.parametrize("key", ["hsnmf", "joint"])
 def test_top_features_of_what_is_not_there(key, adata):
-    refuse(lambda a: sn.tl.top_features(a, key), adata, KeyError, f"X_{key}", "X_nmf", r"sn\.tl\.")
+    assert_refused(lambda a: sn.tl.top_features(a, key), adata, KeyError, f"X_{key}", "X_nmf", r"sn\.tl\.")
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

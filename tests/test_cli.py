@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 from support import changed, small_tissue, snapshot
+from support import run_cli as run
 
 import spanmf as sn
 from spanmf import _options, _runs, cli
@@ -43,14 +44,6 @@ def source(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("input") / "tissue.h5ad"
     small_tissue(N, 40, K).write_h5ad(path)
     return path
-
-
-def run(*args) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main([str(a) for a in args])
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

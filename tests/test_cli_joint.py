@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
 from pathlib import Path
 
 import mudata
@@ -12,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from support import changed, snapshot
+from support import run_cli as run
 
 import spanmf as sn
-from spanmf import _cli_joint, _joint_run, _options, cli
+from spanmf import _cli_joint, _joint_run, _options
 from spanmf._checks import SpanmfWarning
 
 N, K = 700, 10
@@ -43,14 +42,6 @@ def files(tissue, tmp_path_factory) -> Path:
     rows = [(t, m) for t, markers in MARKERS.items() for m in markers]
     pd.DataFrame(rows, columns=["cell_type", "marker"]).to_csv(folder / "markers.csv", index=False)
     return folder
-
-
-def run(*args) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main([str(a) for a in args])
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

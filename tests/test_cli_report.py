@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 from pathlib import Path
@@ -11,10 +9,10 @@ from pathlib import Path
 import anndata as ad
 import pandas as pd
 import pytest
+from support import run_cli as run
 from support import small_tissue
 
 import spanmf as sn
-from spanmf import cli
 from spanmf._report import _sections
 
 K = 3
@@ -36,14 +34,6 @@ def source(tmp_path_factory) -> Path:
 def no_factor_maps(monkeypatch):
     """Figures take most of the time of a small page."""
     monkeypatch.setattr(_sections, "_factor_map", lambda *_: "")
-
-
-def run(*args) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main([str(a) for a in args])
-    return status, out.getvalue(), err.getvalue()
 
 
 def files(folder: Path) -> list[str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from support import run_cli as run
 
 import spanmf as sn
-from spanmf import _cli_stl, cli
+from spanmf import _cli_stl
 
 FIGURES = {n for n in _cli_stl.OUTPUTS if n.endswith(".png")}
 BASIC = ("--groupby", "cell_type")
@@ -34,14 +33,6 @@ def files(tmp_path_factory) -> Path:
     )
     sn.tl.StlWeights(n_layers=5).save(folder / "w.json")
     return folder
-
-
-def run(*args) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main([str(a) for a in args])
-    return status, out.getvalue(), err.getvalue()
 
 
 def stl(files: Path, out: Path, *options) -> tuple[int, str, str]:

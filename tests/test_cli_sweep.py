@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 
 import anndata as ad
 import pandas as pd
 import pytest
+from support import run_cli as run
 from support import small_tissue
 
 import spanmf as sn
-from spanmf import _cli_sweep, cli
+from spanmf import _cli_sweep
 from spanmf.core import _leiden
 
 GRID = ("--n-components", "3,4", "--resolution", "0.3,0.8")
@@ -26,14 +25,6 @@ def source(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("input") / "tissue.h5ad"
     small_tissue(800, 30).write_h5ad(path)
     return path
-
-
-def run(*args) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main([str(a) for a in args])
-    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
