@@ -158,7 +158,7 @@ def _read_markers(args: argparse.Namespace) -> Any:
     import pandas as pd
 
     from . import _checks, io
-    from .metrics._markers import PAIRS
+    from .metrics._marker_scores import PAIRS
 
     _checks.check_exists(path)
     if ".gmt" in path.suffixes:

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 
 from .. import _checks
 from .._docs import doc
-from . import _inputs, _markers
+from . import _inputs, _marker_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ def enrichment(
     n_genes: int = 50,
     min_cells: int = 100,
     min_size: int = 3,
-    preset: _markers.Preset = None,
+    preset: _marker_scores.Preset = None,
     var_names: Sequence[str] | None = None,
     layer: str | None = None,
     table_key: str | None = None,
@@ -121,8 +121,8 @@ def enrichment(
     """
     _checks.check_range("n_genes", n_genes, 1, integer=True)
     _checks.check_range("min_size", min_size, 1, integer=True)
-    rules = _markers.rules_of(n_genes, min_cells, False, preset)
-    adata, values = _markers.expression(data, var_names, layer, table_key)
+    rules = _marker_scores.rules_of(n_genes, min_cells, False, preset)
+    adata, values = _marker_scores.expression(data, var_names, layer, table_key)
     if values.names is None:
         msg = "Gene sets are names of genes: pass the names of the columns of X as `var_names=`."
         raise TypeError(msg)
@@ -132,7 +132,7 @@ def enrichment(
 
 
 def library_of(
-    gene_sets: Any, names: pd.Index, min_size: int = 3, preset: _markers.Preset = None
+    gene_sets: Any, names: pd.Index, min_size: int = 3, preset: _marker_scores.Preset = None
 ) -> dict[str, list[str]]:
     """The sets that are tested: their genes in the table, or all of them as published."""
     _hypergeometric_test()  # whether it is installed, before long work
@@ -160,11 +160,11 @@ def library_of(
 
 
 def evaluate(
-    values: _markers.Expression,
+    values: _marker_scores.Expression,
     codes: np.ndarray,
     names: list[str],
     library: dict[str, list[str]],
-    rules: _markers.Rules,
+    rules: _marker_scores.Rules,
 ) -> Enrichment:
     """Score and table for codes (−1: no label) of clusters with these names."""
     rules = replace(rules, cross_fit=False, max_padj=MAX_PADJ)
@@ -173,8 +173,8 @@ def evaluate(
     _warn_left_out(names, sizes, tried, rules)
     if not tried.any():
         return Enrichment(float("nan"), _stacked([]))
-    _, groups = _markers.grouped(codes, tried, np.where(codes >= 0, 0, -1))
-    chosen = _markers.found(values, groups, _markers.totals(values, groups)[0], rules)[0]
+    _, groups = _marker_scores.grouped(codes, tried, np.where(codes >= 0, 0, -1))
+    chosen = _marker_scores.found(values, groups, _marker_scores.totals(values, groups)[0], rules)[0]
     background = GENOME if rules.paper else set(values.names)
     tables = [
         _tests(name, [str(g) for g in values.names[genes]], library, background)
@@ -222,7 +222,7 @@ def _stacked(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else _tests("", [], {}, 0)
 
 
-def _warn_left_out(names: list[str], sizes: np.ndarray, tried: np.ndarray, rules: _markers.Rules) -> None:
+def _warn_left_out(names: list[str], sizes: np.ndarray, tried: np.ndarray, rules: _marker_scores.Rules) -> None:
     if tried.all():
         return
     if len(names) == 1:

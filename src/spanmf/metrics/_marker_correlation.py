@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from .. import _checks, _data
 from .._docs import doc
-from ._markers import given_markers, marker_lists
+from ._marker_scores import given_markers, marker_lists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
