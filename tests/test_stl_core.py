@@ -8,8 +8,11 @@ import scipy.sparse as sp
 from numba import get_num_threads, set_num_threads
 from scipy.optimize import minimize, nnls
 
-from spanmf.core import _ops
-from spanmf.core import _stl as core
+from spanmf.core import _ops, _stl_poisson, _stl_reference
+from spanmf.core._stl import fit as deconvolve
+from spanmf.core._stl_em import deviances, em_pass
+from spanmf.core._stl_model import Options, Reference
+from spanmf.core._stl_prior import Smoother, weaken_borders
 
 
 def simulate(
@@ -48,7 +51,7 @@ def test_rows_reach_the_optimum_of_the_dense_objective_and_never_rise(a: float) 
     weight = np.full(len(X), a, np.float32)
     values = []
     for _ in range(60):
-        done = core.em_pass(rows, Q, V, prior if a else None, weight if a else None)
+        done = em_pass(rows, Q, V, prior if a else None, weight if a else None)
         V = done.V
         values.append(done.prior - done.log_likelihood)
     assert (np.diff(values) <= 1e-6 * np.abs(values[-1])).all()
@@ -65,7 +68,7 @@ def test_rows_reach_the_optimum_of_the_dense_objective_and_never_rise(a: float) 
 def test_statistics_of_a_pass_are_those_of_the_dense_matrices() -> None:
     X, B, _ = simulate(n=40)
     Q = B / B.sum(1, keepdims=True)
-    done = core.em_pass(_ops.as_rows(X), Q, _ops.pad(np.full((40, 5), 0.2)))
+    done = em_pass(_ops.as_rows(X), Q, _ops.pad(np.full((40, 5), 0.2)))
     V = done.V[:, :5].astype(float)
     assert done.log_likelihood == pytest.approx((X * np.log(V @ Q)).sum(), rel=1e-5)
     np.testing.assert_allclose(done.sums, (X / (V @ Q)).T @ V, rtol=1e-3, atol=1e-3)
@@ -75,7 +78,7 @@ def test_statistics_of_a_pass_are_those_of_the_dense_matrices() -> None:
 def test_least_squares_is_that_of_scipy() -> None:
     _, B, V = simulate(n=30)
     X = (V @ B + np.random.default_rng(0).normal(0, 0.05, (30, B.shape[1]))).clip(0).astype(np.float32)
-    fit = core.fit(X, core.Reference(B), options=core.Options(likelihood="gaussian", tol=1e-6))
+    fit = deconvolve(X, Reference(B), options=Options(likelihood="gaussian", tol=1e-6))
     slow = np.stack([nnls(B.T, x)[0] for x in X.astype(float)])
     np.testing.assert_allclose(fit.cells, slow / slow.sum(1, keepdims=True), atol=2e-4)
     assert fit.converged
@@ -90,7 +93,7 @@ def test_least_squares_is_drawn_to_the_surroundings_as_far_as_there_is_noise() -
         X = (V @ B + rng.normal(0, sd, (60, B.shape[1]))).astype(np.float32)
         X[X < 0] = 0
         alone, drawn = (
-            core.fit(X, core.Reference(B), graph=graph, options=core.Options(likelihood="gaussian", graph_weight=w))
+            deconvolve(X, Reference(B), graph=graph, options=Options(likelihood="gaussian", graph_weight=w))
             for w in (0.0, 10.0)
         )
         errors.append((error(alone.cells, V), error(drawn.cells, V), np.abs(alone.cells - drawn.cells).max()))
@@ -100,15 +103,15 @@ def test_least_squares_is_drawn_to_the_surroundings_as_far_as_there_is_noise() -
 
 def test_likelihood_follows_the_dispersion() -> None:
     X, B, V = simulate(depth=3000)
-    assert core.fit(X, core.Reference(B)).likelihood == "poisson"
-    exact = core.fit(np.floor(V @ B * 3), core.Reference(B))
+    assert deconvolve(X, Reference(B)).likelihood == "poisson"
+    exact = deconvolve(np.floor(V @ B * 3), Reference(B))
     assert exact.likelihood == "gaussian"
     assert exact.dispersion < 0.75
 
 
 def test_planted_shares_are_found_of_cells_and_of_mrna() -> None:
     X, B, V = simulate(depth=5000)
-    fit = core.fit(X, core.Reference(B, np.full(5, 100)), graph=line_graph(150))
+    fit = deconvolve(X, Reference(B, np.full(5, 100)), graph=line_graph(150))
     assert error(fit.cells, V) < 0.08
     mrna = V * B.sum(1)
     assert error(fit.mrna, mrna / mrna.sum(1, keepdims=True)) < 0.08
@@ -120,8 +123,7 @@ def test_the_section_mends_profiles_of_few_cells() -> None:
     n_cells = np.array([1, 1, 1, 200, 200])  # most of the types: none is mended more readily than the median one
     rough = np.random.default_rng(3).poisson(B * 0.2 * n_cells[:, None]) / (0.2 * n_cells[:, None])
     mended, kept = (
-        core.fit(X, core.Reference(rough, 0.2 * n_cells), options=core.Options(reference_weight=w))
-        for w in (2.0, np.inf)
+        deconvolve(X, Reference(rough, 0.2 * n_cells), options=Options(reference_weight=w)) for w in (2.0, np.inf)
     )
     mrna = V * B.sum(1)
     mrna /= mrna.sum(1, keepdims=True)
@@ -137,12 +139,12 @@ def test_factors_of_genes_are_found_where_there_are_some_and_only_there() -> Non
     X, B, V = simulate(n=300, p=400, depth=4000)
     factors = np.random.default_rng(5).lognormal(0, 0.8, 400)
     shifted = np.random.default_rng(6).poisson(X * factors).astype(np.float32)
-    plain, found = core.fit(X, core.Reference(B)), core.fit(shifted, core.Reference(B))
+    plain, found = deconvolve(X, Reference(B)), deconvolve(shifted, Reference(B))
     assert plain.platform is None
     assert found.platform is not None
     log = np.log(found.platform) - np.log(factors[found.genes])
     assert np.std(log) < 0.4
-    without = core.fit(shifted, core.Reference(B), options=core.Options(platform=False))
+    without = deconvolve(shifted, Reference(B), options=Options(platform=False))
     assert error(found.cells, V) < 0.8 * error(without.cells, V)
 
 
@@ -151,7 +153,7 @@ def test_the_graph_helps_where_neighbours_are_alike() -> None:
     V = np.repeat(V[:10], 20, axis=0)
     X = np.random.default_rng(2).poisson(V @ B * 0.05).astype(np.float32)
     alone, drawn = (
-        core.fit(X, core.Reference(B), graph=line_graph(200), options=core.Options(graph_weight=w)) for w in (0.0, 30.0)
+        deconvolve(X, Reference(B), graph=line_graph(200), options=Options(graph_weight=w)) for w in (0.0, 30.0)
     )
     assert error(drawn.cells, V) < 0.9 * error(alone.cells, V)
 
@@ -161,7 +163,7 @@ def test_means_of_the_surroundings_are_those_of_dense_products() -> None:
     A, regions = line_graph(12), np.array([0] * 4 + [1] * 5 + [-1] * 3)
     V = _ops.pad(rng.dirichlet(np.ones(3), 12))
     valid = np.arange(12) != 5
-    smoother = core.Smoother.of(A, regions, 3, core.Options(graph_weight=4.0, region_weight=6.0))
+    smoother = Smoother.of(A, regions, 3, Options(graph_weight=4.0, region_weight=6.0))
     mean, weight = smoother.mean(V, valid)
     near = A.toarray() * valid[None]
     near /= near.sum(1, keepdims=True)
@@ -175,7 +177,7 @@ def test_means_of_the_surroundings_are_those_of_dense_products() -> None:
 
 def test_borders_are_weak_between_known_regions_only() -> None:
     A = line_graph(4)
-    weak = core.weaken_borders(A, np.array([0, 1, 1, -1]), 0.25)
+    weak = weaken_borders(A, np.array([0, 1, 1, -1]), 0.25)
     np.testing.assert_array_equal(weak.toarray()[0, 1], 0.25)
     np.testing.assert_array_equal([weak[1, 2], weak[2, 3]], [1, 1])
     assert A[0, 1] == 1
@@ -184,7 +186,7 @@ def test_borders_are_weak_between_known_regions_only() -> None:
 def test_spots_without_counts_are_nan_and_change_nothing() -> None:
     X, B, _ = simulate(n=30)
     X[7] = 0
-    fit = core.fit(X, core.Reference(B, np.full(5, 50)), graph=line_graph(30))
+    fit = deconvolve(X, Reference(B, np.full(5, 50)), graph=line_graph(30))
     assert np.isnan(fit.cells[7]).all()
     assert np.isnan(fit.spot_deviance[7])
     assert np.isfinite(np.delete(fit.cells, 7, axis=0)).all()
@@ -193,12 +195,12 @@ def test_spots_without_counts_are_nan_and_change_nothing() -> None:
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
 def test_sparse_is_dense_and_one_thread_is_two(likelihood: str) -> None:
     X, B, _ = simulate(n=1500, p=300)
-    options = core.Options(likelihood=likelihood, level=0.9)
+    options = Options(likelihood=likelihood, level=0.9)
     results = []
     for threads, form in ((1, X), (2, sp.csc_matrix(X))):
         before = get_num_threads()
         set_num_threads(min(threads, before))
-        results.append(core.fit(form, core.Reference(B, np.full(5, 20)), graph=line_graph(1500), options=options))
+        results.append(deconvolve(form, Reference(B, np.full(5, 20)), graph=line_graph(1500), options=options))
         set_num_threads(before)
     one, two = results
     np.testing.assert_array_equal(one.cells, two.cells)
@@ -211,7 +213,7 @@ def test_deviances_are_those_of_the_dense_fit() -> None:
     Q = B / B.sum(1, keepdims=True)
     mu = X.sum(1, keepdims=True) * (V @ Q)
     term = 2 * (X * np.log(np.where(X > 0, X, 1) / mu) - (X - mu))
-    spot, gene = core.deviances(_ops.as_rows(X), X.sum(1).astype(float), Q, _ops.pad(V))
+    spot, gene = deviances(_ops.as_rows(X), X.sum(1).astype(float), Q, _ops.pad(V))
     np.testing.assert_allclose(gene, term.sum(0), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(spot, term.sum(1), rtol=1e-3, atol=5e-2)
 
@@ -222,8 +224,8 @@ def test_intervals_cover_where_the_reference_is_exact(likelihood: str) -> None:
     if likelihood == "gaussian":
         X = (V @ B + np.random.default_rng(0).normal(0, 3, X.shape) + 20).astype(np.float32)
         B, V = np.vstack([B, np.full(B.shape[1], 20.0)]), np.column_stack([V, np.ones(300)]) / 2
-    options = core.Options(likelihood=likelihood, level=0.9, reference_weight=np.inf, platform=False, graph_weight=0)
-    fit = core.fit(X, core.Reference(B), options=options)
+    options = Options(likelihood=likelihood, level=0.9, reference_weight=np.inf, platform=False, graph_weight=0)
+    fit = deconvolve(X, Reference(B), options=options)
     assert fit.lower is not None
     assert fit.upper is not None
     assert (fit.lower <= fit.cells + 1e-6).all()
@@ -237,37 +239,37 @@ def test_a_type_held_at_zero_may_be_absent() -> None:
     V[V < 0.2] = 0
     V /= V.sum(1, keepdims=True)
     X = np.random.default_rng(4).poisson(V @ B).astype(np.float32)
-    fit = core.fit(X, core.Reference(B), options=core.Options(level=0.9, platform=False))
+    fit = deconvolve(X, Reference(B), options=Options(level=0.9, platform=False))
     assert fit.lower is not None
     assert (fit.lower[V == 0] == 0).mean() > 0.9
 
 
 def test_large_sections_are_learned_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     X, B, V = simulate(n=400, depth=3000)
-    monkeypatch.setattr(core, "LEARNING_SPOTS", 100)
-    fit = core.fit(X, core.Reference(B, np.full(5, 20)), graph=line_graph(400))
+    monkeypatch.setattr(_stl_poisson, "LEARNING_SPOTS", 100)
+    fit = deconvolve(X, Reference(B, np.full(5, 20)), graph=line_graph(400))
     assert error(fit.cells, V) < 0.15
     assert fit.trace[-1] > fit.mending[-1]  # of four times as many spots
 
 
 def test_one_spot_and_one_type() -> None:
     X, B, V = simulate(n=1, depth=5000)
-    assert error(core.fit(X, core.Reference(B, np.full(5, 50))).cells, V) < 0.2
-    alone = core.fit(X, core.Reference(B[:1], np.ones(1)))
+    assert error(deconvolve(X, Reference(B, np.full(5, 50))).cells, V) < 0.2
+    alone = deconvolve(X, Reference(B[:1], np.ones(1)))
     np.testing.assert_allclose(alone.cells, 1)
 
 
 def test_informative_genes_differ_between_types_and_are_seen() -> None:
     profiles = np.array([[0.5, 0.3, 0.2, 0.0], [0.1, 0.3, 0.2, 0.4]])
     X = sp.csr_matrix(np.array([[3.0, 2, 1, 0], [1, 0, 4, 0]]))
-    np.testing.assert_array_equal(core.informative(X, profiles, 10), [0])
+    np.testing.assert_array_equal(_stl_reference.informative(X, profiles, 10), [0])
     X = sp.csr_matrix(np.array([[3.0, 2, 1, 1], [1, 0, 4, 0]]))
-    np.testing.assert_array_equal(core.informative(X, profiles, None), [0, 3])
+    np.testing.assert_array_equal(_stl_reference.informative(X, profiles, None), [0, 3])
 
 
 def test_sizes_of_types_from_few_cells_are_drawn_to_the_common_mean() -> None:
     B = np.diag([1000.0, 1000.0, 8000.0])
-    sizes = core.shrunk_sizes(B, np.array([500.0, 500.0, 1.0]))
+    sizes = _stl_reference.shrunk_sizes(B, np.array([500.0, 500.0, 1.0]))
     assert 1000 < sizes[2] < 8000
     assert sizes[0] == pytest.approx(1000, rel=0.02)
-    np.testing.assert_array_equal(core.shrunk_sizes(B, None), B.sum(1))
+    np.testing.assert_array_equal(_stl_reference.shrunk_sizes(B, None), B.sum(1))

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from . import _checks
-from .core import _stl
+from .core._stl_reference import shrunk_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,7 +75,7 @@ def warn_of_few_cells(types: Sequence[str], n_cells: np.ndarray) -> None:
 
 def warn_of_same(types: Sequence[str], B: np.ndarray) -> None:
     """Name pairs of types that no count tells apart."""
-    R = np.corrcoef(_stl.shrunk_profiles(B, None)) if len(B) > 1 else np.eye(1)
+    R = np.corrcoef(shrunk_profiles(B, None)) if len(B) > 1 else np.eye(1)
     pairs = [
         f"{types[i]!r} and {types[j]!r}" for i, j in zip(*np.triu_indices(len(B), 1), strict=True) if R[i, j] > SAME
     ]

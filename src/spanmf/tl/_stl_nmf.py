@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from .. import _checks, _data, _keys, _reference
 from .._docs import doc
 from .._logging import logger, status, timed
-from ..core import _stl
+from ..core import _stl, _stl_em, _stl_model, _stl_prior
 from . import _fit, _stl_paper_form
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def stl_nmf(
         X = (X if sp.issparse(X) else sp.csr_matrix(X)).tocsr()[:, columns]
         with (
             threadpool_limits(1, "blas"),
-            status("spanmf: compiling kernels (once on this machine)", show=not _stl.is_compiled(len(B))),
+            status("spanmf: compiling kernels (once on this machine)", show=not _stl_em.is_compiled(len(B))),
         ):
             _stl.warm_up(len(B))
         with threadpool_limits(1, "blas"), tqdm(desc="tl.stl_nmf", unit="pass", delay=3, leave=False) as bar:
@@ -206,7 +206,7 @@ def stl_nmf(
             fit = _stl_paper_form.fit(
                 table, X, B, profiles.types, numbers, region_key, library_key, stream, progress
             ) if published else _stl.fit(
-                X, _stl.Reference(B, profiles.n_cells), graph=A, regions=regions, options=options,
+                X, _stl_model.Reference(B, profiles.n_cells), graph=A, regions=regions, options=options,
                 rng=stream, progress=progress,
             )  # fmt: skip
         empty = int(np.isnan(fit.cells[:, 0]).sum())
@@ -246,9 +246,9 @@ def stl_nmf(
 def _options(
     likelihood: str, graph_weight: float, region_weight: float, reference_weight: float, platform: bool | str,
     n_genes: int | None, interval: float | None, max_iter: int, tol: float,
-) -> _stl.Options:  # fmt: skip
+) -> _stl_model.Options:  # fmt: skip
     """Check what the user chose."""
-    _checks.check_choice("likelihood", likelihood, _stl.LIKELIHOODS)
+    _checks.check_choice("likelihood", likelihood, _stl_model.LIKELIHOODS)
     _checks.check_choice("platform", platform, (True, False, "auto"))
     _checks.check_range("graph_weight", graph_weight, 0)
     _checks.check_range("region_weight", region_weight, 0)
@@ -260,7 +260,7 @@ def _options(
         _checks.check_range("interval", interval, 0.01, 0.999)
     _checks.check_range("max_iter", max_iter, 1, integer=True)
     _checks.check_range("tol", tol, 0)
-    return _stl.Options(
+    return _stl_model.Options(
         likelihood, n_genes, float(graph_weight), float(region_weight), float(reference_weight), platform,
         int(max_iter), float(tol), interval,
     )  # fmt: skip
@@ -291,13 +291,13 @@ def _graph(
     A, key = _data.get_graph(table, connectivity_key)
     _checks.check_edges(A, key)
     if regions is not None:
-        A = _stl.weaken_borders(A, regions, border)
+        A = _stl_prior.weaken_borders(A, regions, border)
     if library_key is not None:
-        A = _stl.weaken_borders(A, _data.get_libraries(table, library_key)[0], 0.0)
+        A = _stl_prior.weaken_borders(A, _data.get_libraries(table, library_key)[0], 0.0)
     return _data.as_graph(A), key
 
 
-def _write(table: AnnData, key: str, types: list[str], fit: _stl.Fit, columns: np.ndarray) -> None:
+def _write(table: AnnData, key: str, types: list[str], fit: _stl_model.Fit, columns: np.ndarray) -> None:
     """Write shares, labels, quality and profiles."""
     keys = _keys.ProportionKeys(key)
     names = _reference.storable_names(types)

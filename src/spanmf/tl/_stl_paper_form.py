@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from .. import _checks, _data
 from .._stl_weights import StlWeights
-from ..core import _ops, _stl, _stl_paper
+from ..core import _ops, _stl_em, _stl_model, _stl_paper
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -72,7 +72,7 @@ def fit(
     library_key: str | None,
     rng: np.random.Generator,
     progress: Any,
-) -> _stl.Fit:
+) -> _stl_model.Fit:
     """Run the layers on the genes in common; shares of the cells are the rows of V."""
     check_size(table.n_obs)
     codes, names = _data.get_labels(table, region_key) if region_key else (np.zeros(table.n_obs, np.int64), [])
@@ -92,8 +92,8 @@ def fit(
     mrna = cells * sizes
     mrna /= mrna.sum(1, keepdims=True)
     profiles = B / sizes[:, None]
-    spot, gene = _stl.deviances(rows, depth, profiles, _ops.pad(np.nan_to_num(mrna)))
-    return _stl.Fit(
+    spot, gene = _stl_em.deviances(rows, depth, profiles, _ops.pad(np.nan_to_num(mrna)))
+    return _stl_model.Fit(
         cells=cells.astype(np.float32), mrna=mrna.astype(np.float32), trace=done.trace, mending=np.zeros(0),
         converged=True, likelihood="paper", dispersion=np.nan, genes=np.arange(B.shape[1]), platform=None,
         profiles=profiles, sizes=sizes, spot_deviance=spot / np.where(depth > 0, depth, np.nan), gene_deviance=gene,

@@ -1,0 +1,68 @@
+"""What a deconvolution is given, what the user may choose, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Array = np.ndarray
+Progress = Callable[[int, float], None]
+LIKELIHOODS = ("auto", "poisson", "gaussian")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Mean counts of a cell of every type (k × p) and how many cells each mean comes from (``None``: not known)."""
+
+    B: Array
+    n_cells: Array | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose."""
+
+    likelihood: str = "auto"
+    n_genes: int | None = 3000
+    graph_weight: float = 10.0
+    region_weight: float = 0.0
+    reference_weight: float = 2.0
+    platform: bool | str = "auto"
+    max_iter: int = 300
+    tol: float = 1e-4
+    level: float | None = None  # of intervals
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result: rows of ``cells`` and ``mrna`` sum to one, or are NaN where a spot has no counts."""
+
+    cells: Array  # n × k, float32: shares of the cells
+    mrna: Array  # n × k, float32: shares of the mRNA
+    trace: Array  # F of all spots, pass by pass
+    mending: Array  # F of the learning spots while the profiles were mended
+    converged: bool
+    likelihood: str
+    dispersion: float
+    genes: Array  # columns in use
+    platform: Array | None  # factors of the genes in use
+    profiles: Array  # k × genes in use: shares of the counts, as the section has mended them
+    sizes: Array  # mRNA content of the types, as used
+    spot_deviance: Array  # a count
+    gene_deviance: Array
+    lower: Array | None = None  # n × k, float32: bounds of ``cells``
+    upper: Array | None = None
+    n_iter: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_iter", len(self.trace) + len(self.mending))
+
+
+def rows_to_one(V: Array) -> Array:
+    """Rows divided by their sums, float32."""
+    return (V / V.sum(1, keepdims=True)).astype(np.float32)
