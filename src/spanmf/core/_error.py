@@ -57,10 +57,10 @@ def _sums(block: Any, axis: int) -> np.ndarray:
     return np.asarray(block.sum(axis=axis)).ravel()
 
 
-def objective(X: _ops.Rows, W: np.ndarray, H: np.ndarray, loss: str = "frobenius") -> float:
+def objective(X: Any, W: np.ndarray, H: np.ndarray, loss: str = "frobenius") -> float:
     """``½‖X − WH‖²``, or the KL divergence, at given W (n × k) and H (k × p): one pass over X."""
     k = len(H)
-    W, Ht = _ops.pad(W), np.asarray(H, dtype=np.float64).T
+    W, Ht = _ops.start(X, k, W), np.asarray(H, dtype=np.float64).T
     if loss == "kl":
         stats = _ops.kl_pass(X, _ops.pad(Ht), W, W, k, h_sum=Ht.sum(0), sweeps=0, statistics=False)
         return _ops.entropy(X) - stats.log_term + float(stats.w_sum @ Ht.sum(0))
@@ -69,8 +69,8 @@ def objective(X: _ops.Rows, W: np.ndarray, H: np.ndarray, loss: str = "frobenius
     return float(0.5 * (_ops.squared_norm(X) - 2 * np.vdot(stats.xtw, Ht) + np.vdot(stats.wtw, gram)))
 
 
-def explained(X: _ops.Rows, W: np.ndarray, H: np.ndarray) -> float:
+def explained(X: Any, W: np.ndarray, H: np.ndarray) -> float:
     """Share of the squares of X about its column means that WH explains; NaN where X is constant."""
-    sums = np.bincount(X.indices, X.data, minlength=X.shape[1])
+    sums = _ops.column_sums(X)
     total = _ops.squared_norm(X) - float(np.vdot(sums, sums)) / X.shape[0]
     return 1 - 2 * objective(X, W, H) / total if total > 0 else float("nan")

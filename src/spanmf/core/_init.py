@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.utils.extmath import randomized_svd
 
-from ._ops import Rows
+from . import _ops
 from ._solver import begin
 
 Array = np.ndarray
@@ -34,10 +33,11 @@ LEVELS = (
 SCOUTS = 3  # starts that tell whether the others are needed
 SAME_MINIMUM = 2e-5  # relative difference of the objective below which two runs count as one
 RUN_TOL = 1e-5
+OVERSAMPLED, POWER_STEPS = 10, 5  # of the singular vectors
 
 
 def initialise(
-    X: Rows, k: int, method: str, rng: np.random.Generator, loss: str = "frobenius"
+    X: Any, k: int, method: str, rng: np.random.Generator, loss: str = "frobenius"
 ) -> tuple[Array | None, Array]:
     """Initial W (n × k; None where it is best solved from H) and H (k × p)."""
     if method == "auto":
@@ -47,14 +47,13 @@ def initialise(
     return W, H
 
 
-def starts(X: Rows, k: int, rng: np.random.Generator, levels: tuple[Level, ...] = LEVELS) -> Array:
+def starts(X: Any, k: int, rng: np.random.Generator, levels: tuple[Level, ...] = LEVELS) -> Array:
     """H of the best of several random starts, compared on growing samples of the rows.
 
     On data with one minimum the first few starts show it, and nothing more is compared.
     """
     n, p = X.shape
-    mean = X.data.mean(dtype=np.float64)
-    candidates = [rng.random((k, p)) * mean for _ in range(levels[0].heats[0][1])]
+    candidates = [rng.random((k, p)) for _ in range(levels[0].heats[0][1])]
     for level in levels:
         spares_passes = n >= 2 * level.rows
         if len(candidates) == 1 and not spares_passes:
@@ -70,7 +69,7 @@ def starts(X: Rows, k: int, rng: np.random.Generator, levels: tuple[Level, ...] 
 class _Run:
     """A factorisation that can go on where it stopped."""
 
-    def __init__(self, X: Rows, H: Array) -> None:
+    def __init__(self, X: Any, H: Array) -> None:
         self.state = begin(X, H)
         self.n_passes = 0
         self.converged = False
@@ -88,7 +87,7 @@ class _Run:
         return self
 
 
-def _race(X: Rows, candidates: list[Array], heats: tuple[tuple[int, int], ...]) -> tuple[bool, list[_Run]]:
+def _race(X: Any, candidates: list[Array], heats: tuple[tuple[int, int], ...]) -> tuple[bool, list[_Run]]:
     """Whether the first starts agreed, so that the others did not run; and the runs that are left, the best first."""
     runs = [_Run(X, H) for H in candidates[:SCOUTS]]
     if len(candidates) > SCOUTS:
@@ -114,23 +113,33 @@ def _objective(run: _Run) -> float:
     return run.objective
 
 
-def random(X: Rows, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def random(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Half-normal W and H of the scale of X, as scikit-learn's ``random``."""
-    scale = np.sqrt(_mean(X) / k)
+    scale = np.sqrt(_ops.mean(X) / k)
     return np.abs(rng.standard_normal((X.shape[0], k))) * scale, np.abs(rng.standard_normal((k, X.shape[1]))) * scale
 
 
-def _mean(X: Rows) -> float:
-    return float(X.data.sum(dtype=np.float64) / (X.shape[0] * X.shape[1]))
+def singular(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """The k leading singular triplets by subspace iteration (Halko et al. 2011): every step reads X twice and leaves it sparse."""
+    width = min(k + OVERSAMPLED, *X.shape)
+    Q = _ops.product(X, rng.standard_normal((X.shape[1], width)).astype(np.float32))
+    for _ in range(POWER_STEPS):
+        Q = _ops.product(X, _basis(_ops.transposed_product(X, _basis(Q))))
+    Q = _basis(Q)
+    U, S, Vt = np.linalg.svd(_ops.transposed_product(X, Q).T.astype(np.float64), full_matrices=False)
+    return (Q @ U)[:, :k], S[:k], Vt[:k]
 
 
-def nndsvd(X: Rows, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def _basis(M: Array) -> Array:
+    return np.linalg.qr(M)[0]
+
+
+def nndsvd(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Non-negative double SVD (Boutsidis & Gallopoulos 2008) by a randomised SVD that leaves X sparse.
 
     Of every singular pair the positive or the negative parts are taken, whichever carry more.
     """
-    sparse = sp.csr_matrix((X.data, X.indices, X.indptr), shape=X.shape, copy=False)
-    U, S, V = randomized_svd(sparse, k, random_state=int(rng.integers(2**31 - 1)))
+    U, S, V = singular(X, k, rng)
     U[:, 0], V[0] = np.abs(U[:, 0]), np.abs(V[0])  # the leading pair has one sign
     W, H = np.zeros(U.shape), np.zeros(V.shape)
     for r in range(k):
@@ -143,22 +152,22 @@ def nndsvd(X: Rows, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     return W, H
 
 
-def nndsvda(X: Rows, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def nndsvda(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """NNDSVD with the zeros filled by the mean of X."""
     W, H = nndsvd(X, k, rng)
-    W[W == 0] = H[H == 0] = _mean(X)
+    W[W == 0] = H[H == 0] = _ops.mean(X)
     return W, H
 
 
-def nndsvdar(X: Rows, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def nndsvdar(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """NNDSVD with the zeros filled by small random values."""
     W, H = nndsvd(X, k, rng)
     for M in (W, H):
-        M[M == 0] = np.abs(rng.standard_normal(int((M == 0).sum()))) * _mean(X) / 100
+        M[M == 0] = np.abs(rng.standard_normal(int((M == 0).sum()))) * _ops.mean(X) / 100
     return W, H
 
 
-METHODS: dict[str, Callable[[Rows, int, np.random.Generator], tuple[Array, Array]]] = {
+METHODS: dict[str, Callable[[Any, int, np.random.Generator], tuple[Array, Array]]] = {
     "nndsvd": nndsvd,
     "nndsvda": nndsvda,
     "nndsvdar": nndsvdar,

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from . import _ops, _snmf, _solver
 from ._ops import Rows
-from ._smooth import Graph, as_graph, graph_product
+from ._smooth import Graph, as_graph, graph_product, pull, roughness
 
 Array = np.ndarray
 START_ROWS = 10_000  # complete observations that k-means sees
@@ -138,7 +138,7 @@ def start(layout: Layout, n_components: int, rng: np.random.Generator) -> Array:
     the fit ends at a higher objective.
     """
     k = _n_shared(layout)
-    X = sp.csr_matrix((layout.X.data, layout.X.indices, layout.X.indptr), shape=layout.X.shape)
+    X = layout.X.as_scipy()
     mean = max(float(X.sum()) / (X.shape[0] * X.shape[1]), float(_ops.TINY))
     H = rng.random((n_components, X.shape[1])) * mean
     first = np.arange(layout.bounds[1])  # complete observations, or else those with the most modalities
@@ -194,7 +194,6 @@ class _Masked(_solver._Frobenius):
         self.layout, self.graph, self.weight = layout, graph, weight
         self.neighbours: Array | None = None
         if graph is not None:
-            self.degree = graph.degree.astype(np.float32)[:, None]
             H = _unit(H)
         super().__init__(layout.X, H, None, _solver.NO_PENALTY, graph, weight)
 
@@ -221,8 +220,7 @@ class _Masked(_solver._Frobenius):
         """What the graph term adds to every row's problem (see ``_solver._Laplacian``)."""
         if self.graph is None or self.neighbours is None:
             return None, None
-        anchor = np.float32(self.weight) * (self.degree * self.W + self.neighbours)
-        return anchor, np.float32(2 * self.weight) * self.degree[:, 0]
+        return pull(self.graph, self.W, self.neighbours, self.weight)
 
     def accept(self) -> None:
         super().accept()
@@ -239,7 +237,7 @@ class _Masked(_solver._Frobenius):
         for C, columns in zip(stats.wtw, self.layout.columns, strict=True):
             value += np.vdot(C, H[columns].T @ H[columns])
         if self.graph is not None:
-            value += self.weight * np.vdot(self.spare, self.degree * self.spare - self.spare_neighbours)
+            value += self.weight * roughness(self.graph, self.spare, self.spare_neighbours)
         return H, float(value / 2)
 
     def _hals_h(self, stats: _Sums, H: Array) -> Array:
@@ -297,7 +295,7 @@ class _Mixed:
     def __init__(self, layout: Layout, H: Array) -> None:
         self.layout, self.k = layout, H.shape[1]
         self.H = _allowed(layout, np.maximum(H, START_FLOOR * H.mean()))
-        sparse = sp.csr_matrix((layout.X.data, layout.X.indices, layout.X.indptr), shape=layout.X.shape)
+        sparse = layout.X.as_scipy()
         self.parts = [sparse[:, c].tocsr() for c in layout.columns]
         self.rows = [_ops.as_rows(X) for X in self.parts]
         self.constant = sum(
@@ -394,7 +392,7 @@ def _positive_roots(W: Array, a: Array, b: Array, G: Array, h: Array) -> None:
 
 def refit_h(layout: Layout, W: Array, H: Array) -> Array:
     """H (k × P) that fits the scaled matrices best for the given W (n × k), each over the rows that have it."""
-    X = sp.csr_matrix((layout.X.data, layout.X.indices, layout.X.indptr), shape=layout.X.shape)
+    X = layout.X.as_scipy()
     W, out = W[layout.order], np.zeros(H.shape, dtype=np.float32)
     for m, (columns, c, loss) in enumerate(zip(layout.columns, layout.components, layout.losses, strict=True)):
         own = np.concatenate([np.arange(layout.bounds[g], layout.bounds[g + 1]) for g in layout.groups_of(m)])

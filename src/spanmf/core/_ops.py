@@ -1,5 +1,9 @@
 """Everything that touches X: conversion to CSR, norms, and the one fused pass that an iteration makes over it.
 
+The engine knows X by its ``shape``, ``take`` (some rows, in memory) and the functions marked ``singledispatch`` here, W by the latter
+alone. What stands here is for a matrix in memory (:class:`Rows`; W a numpy array); another container registers its own, and small
+statistics (p × k and k × k, numpy float64) are all that leaves it.
+
 Layout: factors are kept as ``W`` (n × width) and ``Ht`` (p × width), float32, where ``width`` is k rounded up to whole
 vector lanes and the columns beyond k are zero. Statistics are added up in float64, block by block in a fixed order, so
 that the result does not depend on the number of threads.
@@ -10,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +45,12 @@ class Rows:
     shape: tuple[int, int]
 
     def take(self, rows: Array) -> Rows:
-        """Copy some rows."""
-        return as_rows(sp.csr_matrix((self.data, self.indices, self.indptr), shape=self.shape, copy=False)[rows])
+        """Copy some rows (ascending) into memory."""
+        return as_rows(self.as_scipy()[rows])
+
+    def as_scipy(self) -> sp.csr_matrix:
+        """The same arrays as scipy holds them, without a copy."""
+        return sp.csr_matrix((self.data, self.indices, self.indptr), shape=self.shape, copy=False)
 
 
 def as_rows(X: Any, mask: Array | None = None) -> Rows:
@@ -65,27 +74,53 @@ def as_rows(X: Any, mask: Array | None = None) -> Rows:
     )
 
 
-def squared_norm(X: Rows) -> float:
+@singledispatch
+def squared_norm(X: Any) -> float:
     """``‖X‖²_F`` in float64."""
     parts = (part.astype(np.float64) for part in _chunks(X.data))
     return float(sum(np.vdot(part, part) for part in parts))
 
 
-def row_sums(A: Rows) -> Array:
-    """Sum of the weights of every row, in float64."""
-    out = np.zeros(A.shape[0])
-    filled = np.diff(A.indptr) > 0
-    out[filled] = np.add.reduceat(A.data, A.indptr[:-1][filled], dtype=np.float64)
-    return out
-
-
-def entropy(X: Rows) -> float:
+@singledispatch
+def entropy(X: Any) -> float:
     """``Σ x log x − x`` in float64: the part of the KL divergence that does not change."""
     total = 0.0
     for part in _chunks(X.data):
         x = part[part > 0].astype(np.float64)
         total += float((x * np.log(x) - x).sum())
     return total
+
+
+@singledispatch
+def row_sums(X: Any) -> Array:
+    """Sum of the values of every row, in float64."""
+    out = np.zeros(X.shape[0])
+    filled = np.diff(X.indptr) > 0
+    out[filled] = np.add.reduceat(X.data, X.indptr[:-1][filled], dtype=np.float64)
+    return out
+
+
+@singledispatch
+def column_sums(X: Any) -> Array:
+    """Sum of the values of every column, in float64."""
+    return np.bincount(X.indices, X.data, minlength=X.shape[1])
+
+
+def mean(X: Any) -> float:
+    """Mean of all values, zeros included."""
+    return float(column_sums(X).sum()) / (X.shape[0] * X.shape[1])
+
+
+@singledispatch
+def product(X: Any, M: Array) -> Array:
+    """``X M`` for a small dense M (p × k)."""
+    return X.as_scipy() @ M
+
+
+@singledispatch
+def transposed_product(X: Any, M: Array) -> Array:
+    """``Xᵀ M`` for a dense M (n × k)."""
+    return X.as_scipy().T @ M
 
 
 def _chunks(v: Array, size: int = 1 << 16) -> list[Array]:
@@ -97,6 +132,35 @@ def pad(M: Array) -> Array:
     out = np.zeros((M.shape[0], padded(M.shape[1])), dtype=np.float32)
     out[:, : M.shape[1]] = M
     return out
+
+
+@singledispatch
+def start(X: Any, k: int, W: Array | None = None, fill: float | None = None) -> Any:
+    """Factors for X as its passes take them: ``W`` (n × k) if given, else zero, or each row's sum times ``fill``."""
+    if W is not None:
+        return pad(W)
+    out = pad(np.zeros((X.shape[0], k), dtype=np.float32))
+    if fill is not None:
+        out[:, :k] = (row_sums(X) * fill)[:, None]
+    return out
+
+
+@singledispatch
+def spare(W: Any) -> Any:
+    """Room for the next factors."""
+    return np.zeros_like(W)
+
+
+@singledispatch
+def gathered(W: Any, k: int) -> Array:
+    """Factors as a numpy array (n × k, float32), without the columns that pad them."""
+    return np.ascontiguousarray(W[:, :k])
+
+
+@singledispatch
+def squared_distance(W: Any, other: Any) -> tuple[float, float]:
+    """``‖W − W′‖²`` and ``‖W‖²``."""
+    return float(np.linalg.norm(W - other) ** 2), float(np.linalg.norm(W) ** 2)
 
 
 @dataclass(frozen=True)
@@ -125,18 +189,19 @@ def n_blocks(n: int, p: int, k: int) -> int:
     return max(1, min(MAX_BLOCKS, n // 512, MAX_STATISTICS // (p * k)))
 
 
+@singledispatch
 def hals_pass(
-    X: Rows,
+    X: Any,
     Ht: Array,
-    W: Array,
-    out: Array,
+    W: Any,
+    out: Any,
     k: int,
     *,
     gram: Array,
     sweeps: int = 4,
     l1: float = 0.0,
-    anchor: Array | None = None,
-    anchor_weight: Array | None = None,
+    anchor: Any = None,
+    anchor_weight: Any = None,
     statistics: bool = True,
 ) -> Statistics:
     r"""Update W against fixed H by ``sweeps`` rounds of HALS and add up the statistics, in one pass over X.
@@ -261,11 +326,12 @@ def _flush(source, target):
             source[i, r] = 0
 
 
+@singledispatch
 def kl_pass(
-    X: Rows,
+    X: Any,
     Ht: Array,
-    W: Array,
-    out: Array,
+    W: Any,
+    out: Any,
     k: int,
     *,
     h_sum: Array,

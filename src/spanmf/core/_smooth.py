@@ -29,7 +29,21 @@ def as_graph(A: Any) -> Graph:
     return Graph(rows, _ops.row_sums(rows))
 
 
-def graph_product(graph: Graph, W: Array) -> Array:
+def pull(graph: Graph, W: Any, neighbours: Any, weight: float) -> tuple[Any, Any]:
+    r"""What :math:`\tfrac\lambda2 \operatorname{Tr}(W^\top L W)`, majorised at the present W by :math:`L \preceq 2D`, adds to each row's problem.
+
+    Anchor :math:`c_i = \lambda(d_i w_i + (AW)_i)` and its weight :math:`q_i = 2\lambda d_i`; ``neighbours`` is AW.
+    """
+    degree = graph.degree.astype(np.float32)
+    return np.float32(weight) * (degree[:, None] * W + neighbours), np.float32(2 * weight) * degree
+
+
+def roughness(graph: Graph, W: Any, neighbours: Any) -> float:
+    """``Tr(Wᵀ L W)``, with ``neighbours`` = AW."""
+    return float(np.vdot(W, graph.degree.astype(np.float32)[:, None] * W - neighbours))
+
+
+def graph_product(graph: Graph, W: Any) -> Any:
     """``A W`` for padded W (n × width, float32)."""
     out = np.empty_like(W)
     A = graph.rows

@@ -7,6 +7,8 @@ r"""Spatial NMF: factors that vary smoothly over a graph.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -19,16 +21,16 @@ REFIT_PASSES = 20  # of multiplicative updates, for KL
 
 
 def refit_h(
-    X: _ops.Rows, W: Array, H: Array, loss: str = "frobenius", penalty: _solver.Penalty = _solver.NO_PENALTY
+    X: Any, W: Array, H: Array, loss: str = "frobenius", penalty: _solver.Penalty = _solver.NO_PENALTY
 ) -> Array:
     """H (k × p) that fits X best for the given W (n × k)."""
     with threadpool_limits(1, "blas"):  # the last bits depend on the number of threads
         return _refitted(X, W, H, loss, penalty)
 
 
-def _refitted(X: _ops.Rows, W: Array, H: Array, loss: str, penalty: _solver.Penalty) -> Array:
+def _refitted(X: Any, W: Array, H: Array, loss: str, penalty: _solver.Penalty) -> Array:
     k = W.shape[1]
-    padded, Ht = _ops.pad(W), np.asarray(H, dtype=np.float64).T
+    padded, Ht = _ops.start(X, k, W), np.asarray(H, dtype=np.float64).T
     if loss == "kl":
         Ht = np.maximum(Ht, 1e-6 * Ht.mean())
         for _ in range(REFIT_PASSES):

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
 
 from . import _ops
 from ._ops import Rows, Statistics
-from ._smooth import Graph, graph_product
+from ._smooth import Graph, graph_product, pull, roughness
 
 Array = np.ndarray
 W_SWEEPS = 4  # inner rounds of HALS on a row of W: four cost hardly more than one
@@ -59,7 +59,7 @@ Progress = Callable[[int, float], None]
 
 
 def fit(
-    X: Rows,
+    X: Any,
     H: Array,
     W: Array | None = None,
     *,
@@ -80,7 +80,7 @@ def fit(
 
 
 def begin(
-    X: Rows,
+    X: Any,
     H: Array,
     W: Array | None = None,
     loss: str = "frobenius",
@@ -94,9 +94,9 @@ def begin(
 
 
 class State(Protocol):
-    """A factorisation under way: padded W (n × width), H (p × k), and a step that never raises the objective."""
+    """A factorisation under way: W as the passes over X take it, H (p × k), and a step that never raises the objective."""
 
-    W: Array
+    W: Any
     H: Array
     objective: float
 
@@ -117,7 +117,7 @@ def run(state: State, *, max_iter: int, tol: float, progress: Progress | None = 
             break
     k = state.H.shape[1]
     return Result(
-        np.ascontiguousarray(state.W[:, :k]),
+        _ops.gathered(state.W, k),
         np.ascontiguousarray(state.H.T, dtype=np.float32),
         np.array(trace),
         converged,
@@ -131,7 +131,7 @@ def warm_up(loss: str, k: int) -> None:
 
 
 def solve_w(
-    X: Rows, H: Array, *, loss: str = "frobenius", penalty: Penalty = NO_PENALTY, max_iter: int = 200, tol: float = 1e-5
+    X: Any, H: Array, *, loss: str = "frobenius", penalty: Penalty = NO_PENALTY, max_iter: int = 200, tol: float = 1e-5
 ) -> Array:
     """W (n × k) for fixed H: non-negative least squares, or its KL counterpart, of every row.
 
@@ -140,26 +140,22 @@ def solve_w(
     Ht = np.asarray(H, dtype=np.float64).T
     update = _w_update(X, Ht, loss, penalty)
     W = _start(X, Ht, None, loss)
+    after = _ops.spare(W)
     for _ in range(max_iter):
-        before = W.copy()
-        update(W, W, False)
-        if np.linalg.norm(W - before) <= tol * max(np.linalg.norm(W), _ops.TINY):
+        update(W, after, False)
+        W, after = after, W
+        moved, size = _ops.squared_distance(W, after)
+        if moved <= tol**2 * max(size, float(_ops.TINY)):
             break
-    return np.ascontiguousarray(W[:, : len(H)])
+    return _ops.gathered(W, len(H))
 
 
-def _start(X: Rows, Ht: Array, W: Array | None, loss: str) -> Array:
-    """Padded W: as given, else zero (HALS) or a positive constant row by row (multiplicative updates)."""
-    k = Ht.shape[1]
-    if W is not None:
-        return _ops.pad(W)
-    out = _ops.pad(np.zeros((X.shape[0], k), dtype=np.float32))
-    if loss == "kl":
-        out[:, :k] = (_ops.row_sums(X) / max(Ht.sum(), _ops.TINY))[:, None]
-    return out
+def _start(X: Any, Ht: Array, W: Array | None, loss: str) -> Any:
+    """W as given, else zero (HALS) or a positive constant row by row (multiplicative updates)."""
+    return _ops.start(X, Ht.shape[1], W, 1 / max(Ht.sum(), _ops.TINY) if loss == "kl" else None)
 
 
-def _w_update(X: Rows, Ht: Array, loss: str, penalty: Penalty) -> Callable[[Array, Array, bool], Statistics]:
+def _w_update(X: Any, Ht: Array, loss: str, penalty: Penalty) -> Callable[[Any, Any, bool], Statistics]:
     k = Ht.shape[1]
     padded = _ops.pad(Ht)
     if loss == "kl":
@@ -175,15 +171,13 @@ def _w_update(X: Rows, Ht: Array, loss: str, penalty: Penalty) -> Callable[[Arra
 class _Frobenius:
     """HALS with extrapolated H. ``H`` here is p × k."""
 
-    def __init__(
-        self, X: Rows, H: Array, W: Array | None, penalty: Penalty, graph: Graph | None, weight: float
-    ) -> None:
+    def __init__(self, X: Any, H: Array, W: Array | None, penalty: Penalty, graph: Graph | None, weight: float) -> None:
         self.X, self.penalty = X, penalty
         self.x_norm = _ops.squared_norm(X)
         self.k = H.shape[1]
         self.H = H
         self.W = _start(X, H, W, "frobenius")
-        self.spare = np.zeros_like(self.W)
+        self.spare = _ops.spare(self.W)
         self.beta, self.beta_max = EXTRAPOLATION, 1.0
         stats = self.pass_over(H, W_SWEEPS if W is not None else FIRST_SWEEPS)
         self.H, self.objective = self.improve(stats, H)
@@ -260,23 +254,19 @@ class _Laplacian(_Frobenius):
     weight :math:`q_i = 2\lambda d_i` and anchor :math:`c_i = \lambda(d_i w_i + (AW)_i)`. So the objective cannot rise.
     """
 
-    def __init__(
-        self, X: Rows, H: Array, W: Array | None, penalty: Penalty, graph: Graph | None, weight: float
-    ) -> None:
+    def __init__(self, X: Any, H: Array, W: Array | None, penalty: Penalty, graph: Graph | None, weight: float) -> None:
         assert graph is not None
         self.graph, self.weight = graph, weight
-        self.degree = graph.degree.astype(np.float32)[:, None]
         norms = np.linalg.norm(H, axis=0)
         norms[norms == 0] = 1
         H = H / norms
-        self.neighbours: Array | None = None  # A W of the present W
+        self.neighbours: Any = None  # A W of the present W
         super().__init__(X, H, None if W is None else W * norms, penalty, graph, weight)
 
     def pass_over(self, H: Array, sweeps: int = W_SWEEPS) -> Statistics:
         anchor, q = None, None
         if self.neighbours is not None:
-            anchor = np.float32(self.weight) * (self.degree * self.W + self.neighbours)
-            q = np.float32(2 * self.weight) * self.degree[:, 0]
+            anchor, q = pull(self.graph, self.W, self.neighbours, self.weight)
         stats = _ops.hals_pass(
             self.X, _ops.pad(H), self.W, self.spare, self.k, gram=H.T @ H, sweeps=sweeps, anchor=anchor, anchor_weight=q
         )
@@ -295,8 +285,7 @@ class _Laplacian(_Frobenius):
     def improve(self, stats: Statistics, H: Array) -> tuple[Array, float]:
         H = unit_norm_h(stats, H)
         value = 0.5 * (self.x_norm - 2 * np.vdot(stats.xtw, H) + np.vdot(stats.wtw, H.T @ H))
-        rough = np.vdot(self.spare, self.degree * self.spare - self.spare_neighbours)
-        return H, float(value + 0.5 * self.weight * rough)
+        return H, float(value + 0.5 * self.weight * roughness(self.graph, self.spare, self.spare_neighbours))
 
 
 def unit_norm_h(stats: Statistics, H: Array, sweeps: int = H_SWEEPS) -> Array:
@@ -318,15 +307,13 @@ def unit_norm_h(stats: Statistics, H: Array, sweeps: int = H_SWEEPS) -> Array:
 class _KullbackLeibler:
     """Multiplicative updates. The trace holds the divergence at (new W, the H it was fitted to)."""
 
-    def __init__(
-        self, X: Rows, H: Array, W: Array | None, penalty: Penalty, graph: Graph | None, weight: float
-    ) -> None:
+    def __init__(self, X: Any, H: Array, W: Array | None, penalty: Penalty, graph: Graph | None, weight: float) -> None:
         self.X, self.penalty = X, penalty
         self.entropy = _ops.entropy(X)
         self.k = H.shape[1]
         self.H = H
         self.W = _start(X, H, W, "kl")
-        self.spare = np.zeros_like(self.W)
+        self.spare = _ops.spare(self.W)
         self.stats, self.objective = self.pass_over(H, self.spare)
         self.W, self.spare = self.spare, self.W
 
