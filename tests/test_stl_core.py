@@ -261,10 +261,8 @@ def test_one_spot_and_one_type() -> None:
 
 def test_informative_genes_differ_between_types_and_are_seen() -> None:
     profiles = np.array([[0.5, 0.3, 0.2, 0.0], [0.1, 0.3, 0.2, 0.4]])
-    X = sp.csr_matrix(np.array([[3.0, 2, 1, 0], [1, 0, 4, 0]]))
-    np.testing.assert_array_equal(_stl_reference.informative(X, profiles, 10), [0])
-    X = sp.csr_matrix(np.array([[3.0, 2, 1, 1], [1, 0, 4, 0]]))
-    np.testing.assert_array_equal(_stl_reference.informative(X, profiles, None), [0, 3])
+    np.testing.assert_array_equal(_stl_reference.informative(np.array([1, 1, 1, 0], bool), profiles, 10), [0])
+    np.testing.assert_array_equal(_stl_reference.informative(np.ones(4, bool), profiles, None), [0, 3])
 
 
 def test_sizes_of_types_from_few_cells_are_drawn_to_the_common_mean() -> None:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from . import _ops
 from ._stl_gaussian import fit_gaussian
 from ._stl_model import DEFAULTS, Fit, Options, Progress, Reference
 from ._stl_poisson import Poisson
@@ -41,35 +42,45 @@ def fit(
     X: Any,
     reference: Reference,
     *,
+    columns: Array | None = None,
     graph: Any = None,
     regions: Array | None = None,
     options: Options = DEFAULTS,
     rng: np.random.Generator | None = None,
     progress: Progress | None = None,
 ) -> Fit:
-    """Deconvolve the spots of X (n × p, counts) by a reference (k × p); ``regions`` are codes, −1 where unknown."""
+    """Deconvolve the spots of X (counts) by a reference (k × p); ``regions`` are codes, −1 where unknown.
+
+    ``columns`` (ascending) are those of X that belong to the p genes of the reference (``None``: all). Of X at most one copy is
+    made, of the genes in use; none where all of a float32 CSR matrix are.
+    """
     rng = np.random.default_rng(0) if rng is None else rng
-    X = sp.csr_matrix(X, dtype=np.float32)
-    if not X.data.all():
-        X = X.copy()
-        X.eliminate_zeros()
+    X = X.tocsr() if sp.issparse(X) else sp.csr_matrix(X)
+    columns = np.arange(X.shape[1]) if columns is None else columns
     n_cells = None if reference.n_cells is None else np.asarray(reference.n_cells, dtype=np.float64)
     B = np.asarray(reference.B, dtype=np.float64)
     smoother = Smoother.of(graph, regions, len(B), options)
     likelihood, dispersion = options.likelihood, np.nan
     profiles = shrunk_profiles(B, n_cells)
-    genes = informative(X, profiles, options.n_genes)
-    problem = Poisson(
-        X if len(genes) == X.shape[1] else X[:, genes], profiles[:, genes], B, n_cells, smoother, options, rng
-    )
+    genes = informative((_ops.column_sums(X) > 0)[columns], profiles, options.n_genes)
+    rows = _ops.as_rows(X, _mask(X.shape[1], columns[genes]))
+    problem = Poisson(rows, profiles[:, genes], B, n_cells, smoother, options, rng)
     if likelihood == "auto":
         dispersion = problem.dispersion()
         likelihood = "gaussian" if dispersion < UNDER_DISPERSED else "poisson"
     if likelihood == "gaussian":
-        return fit_gaussian(X, B, n_cells, smoother, options, dispersion, progress)
+        del problem, rows  # they may hold a copy of X, and here is another
+        rows = _ops.as_rows(X, _mask(X.shape[1], columns))
+        return fit_gaussian(rows, B, smoother, options, dispersion, progress)
     problem.find_platform()
     problem.mend_profiles(progress)
     return problem.finish(genes, dispersion, progress)
+
+
+def _mask(p: int, columns: Array) -> Array:
+    mask = np.zeros(p, dtype=bool)
+    mask[columns] = True
+    return mask
 
 
 def warm_up(k: int) -> None:

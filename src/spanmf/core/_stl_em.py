@@ -50,8 +50,8 @@ def em_pass(
     longest = int(np.diff(X.indptr).max(initial=0))
     with threads_for(len(X.data)):
         _em_blocks(
-            X.indptr, X.indices, X.data, _ops.pad(Q.T), none if prior is None else prior.astype(np.float32),
-            none[:, 0] if weight is None else weight.astype(np.float32), V, out, k, longest, sums, log_term,
+            X.indptr, X.indices, X.data, _ops.pad(Q.T), none if prior is None else np.asarray(prior, np.float32),
+            none[:, 0] if weight is None else np.asarray(weight, np.float32), V, out, k, longest, sums, log_term,
             prior_term, make_lanes(width),
         )  # fmt: skip
     return Pass(out, float(log_term.sum()), float(prior_term.sum()), sums.sum(0))

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from . import _ops, _stl_intervals
+from ._ops import Rows
+from ._simd import padded
 from ._stl_em import deviances
-from ._stl_model import Fit, Options, Progress, rows_to_one
+from ._stl_model import Fit, Options, Progress, scaled_shares
 from ._stl_prior import Smoother
 
 Array = np.ndarray
 
 
 def fit_gaussian(
-    X: sp.csr_matrix,
+    X: Rows,
     B: Array,
-    n_cells: Array | None,
     smoother: Smoother,
     options: Options,
     dispersion: float,
     progress: Progress | None,
 ) -> Fit:
     """Non-negative least squares of all spots on all genes, drawn to the surroundings as far as there is noise."""
-    rows = _ops.as_rows(X)
     n, (k, p) = X.shape[0], B.shape
-    depth = _ops.row_sums(rows)
+    depth = _ops.row_sums(X)
     valid = depth > 0
-    gram, Bt, x_norm = B @ B.T, _ops.pad(B.T), _ops.squared_norm(rows)
-    V = _ops.pad(np.zeros((n, k), np.float32))
+    gram, Bt, x_norm = B @ B.T, _ops.pad(B.T), _ops.squared_norm(X)
+    V = np.zeros((n, padded(k)), np.float32)
     q = np.zeros(n, np.float32)
     target = np.zeros_like(V)
     trace, converged = [], False
     for i in range(options.max_iter):
         before = V.copy()
-        stats = _ops.hals_pass(rows, Bt, V, V, k, gram=gram, sweeps=12, anchor=q[:, None] * target, anchor_weight=q)
+        stats = _ops.hals_pass(X, Bt, V, V, k, gram=gram, sweeps=12, anchor=q[:, None] * target, anchor_weight=q)
         residual = max(x_norm - 2 * np.vdot(stats.xtw, B.T) + np.vdot(stats.wtw, gram), 0.0)
         pull = (q * ((V - target) ** 2).sum(1)).sum(dtype=np.float64)
         trace.append(0.5 * float(residual + pull))
@@ -49,22 +48,27 @@ def fit_gaussian(
         noise = weight * k * residual / (n * p)
         q = np.divide(noise, total[:, 0] ** 2, out=np.zeros(n), where=total[:, 0] > 0).astype(np.float32)
     size = B.sum(1)
-    cells = V[:, :k].astype(np.float64)
-    cells[cells.sum(1) <= 0] = np.nan
-    shares = cells * size
-    shares /= shares.sum(1, keepdims=True)
-    filled = np.nan_to_num(shares)
+    found = V[:, :k].any(1)
+    cells, mrna = (scaled_shares(V[:, :k], factors, found) for factors in (np.ones(k), size))
     lower = upper = None
     if options.level is not None:
-        gradient = np.maximum(V[:, :k].astype(np.float64) @ gram - sp.csr_matrix(X) @ B.T, 0)
-        lower, upper = _stl_intervals.bounds(
-            V[:, :k].astype(np.float64), np.broadcast_to(gram, (n, k, k)), gradient, residual / (n * p), np.ones(k),
-            options.level,
-        )  # fmt: skip
-    spot, gene = deviances(rows, depth, B / size[:, None], _ops.pad(filled))
+        lower, upper = _bounds(X, V, B, gram, residual / (n * p), options.level)
+    spot, gene = deviances(X, depth, B / size[:, None], _ops.pad(np.nan_to_num(mrna)))
     return Fit(
-        cells=rows_to_one(cells), mrna=shares.astype(np.float32), trace=np.array(trace), mending=np.zeros(0),
+        cells=cells, mrna=mrna, trace=np.array(trace), mending=np.zeros(0),
         converged=converged, likelihood="gaussian", dispersion=dispersion, genes=np.arange(p), platform=None, profiles=B / size[:, None],
         sizes=size, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
         lower=lower, upper=upper,
     )  # fmt: skip
+
+
+def _bounds(X: Rows, V: Array, B: Array, gram: Array, noise: float, level: float) -> tuple[Array, Array]:
+    """Bounds of the shares of the cells; every spot has the same curvature."""
+    k, A = len(B), X.as_scipy()
+    out = np.empty((2, len(V), k), np.float32)
+    for rows in _stl_intervals.blocks(len(V)):
+        v = V[rows, :k].astype(np.float64)
+        gradient = np.maximum(v @ gram - A[rows] @ B.T, 0)
+        hessian = np.broadcast_to(gram, (len(v), k, k))
+        out[:, rows] = _stl_intervals.bounds(v, hessian, gradient, noise, np.ones(k), level)
+    return out[0], out[1]

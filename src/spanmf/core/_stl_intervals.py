@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numba import njit
 from scipy.stats import norm
 
 Array = np.ndarray
+ROWS = 1024  # whose Hessians are in memory at a time
 FREE = 1e-3  # share above which a type counts as present, not as held at zero
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Rows to deal with at a time."""
+    return (slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS))
 
 
 @njit(cache=True)

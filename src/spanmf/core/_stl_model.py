@@ -9,6 +9,7 @@ import numpy as np
 
 Array = np.ndarray
 Progress = Callable[[int, float], None]
+ROWS = 1 << 16  # dealt with at a time
 LIKELIHOODS = ("auto", "poisson", "gaussian")
 
 
@@ -63,6 +64,11 @@ class Fit:
         object.__setattr__(self, "n_iter", len(self.trace) + len(self.mending))
 
 
-def rows_to_one(V: Array) -> Array:
-    """Rows divided by their sums, float32."""
-    return (V / V.sum(1, keepdims=True)).astype(np.float32)
+def scaled_shares(V: Array, factors: Array, valid: Array) -> Array:
+    """Rows of V times ``factors`` and divided by their sums, float32; NaN where not ``valid``."""
+    out = np.empty(V.shape, np.float32)
+    for start in range(0, len(V), ROWS):
+        rows = slice(start, start + ROWS)
+        part = np.where(valid[rows, None], V[rows] * factors, np.nan)
+        out[rows] = part / part.sum(1, keepdims=True)
+    return out

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from . import _ops, _stl_intervals
 from ._ops import TINY, Rows
+from ._simd import padded
 from ._stl_em import Pass, deviances, em_pass
-from ._stl_model import Fit, Options, Progress, rows_to_one
+from ._stl_model import Fit, Options, Progress, scaled_shares
 from ._stl_prior import Smoother
 from ._stl_reference import shrunk_sizes
 
@@ -27,7 +27,7 @@ class Poisson:
 
     def __init__(
         self,
-        X: sp.csr_matrix,
+        X: Rows,
         profiles: Array,
         B: Array,
         n_cells: Array | None,
@@ -35,8 +35,8 @@ class Poisson:
         options: Options,
         rng: np.random.Generator,
     ) -> None:
-        self.X = _ops.as_rows(X)
-        self.depth = _ops.row_sums(self.X)
+        self.X = X
+        self.depth = _ops.row_sums(X)
         self.valid = self.depth > 0
         self.P0, self.B, self.n_cells = profiles, B, n_cells
         self.k, self.p = profiles.shape
@@ -61,11 +61,12 @@ class Poisson:
     def start(self, X: Rows) -> Array:
         """Weighted least squares, kept off the faces of the simplex, which EM cannot leave."""
         mean = np.maximum(self.Q.mean(0), 1e-12)
-        W = _ops.pad(np.zeros((X.shape[0], self.k), np.float32))
+        W = np.zeros((X.shape[0], padded(self.k)), np.float32)
         gram = (self.Q / mean) @ self.Q.T
         _ops.hals_pass(X, _ops.pad((self.Q / mean).T), W, W, self.k, gram=gram, sweeps=12, statistics=False)
         W[:, : self.k] += np.float32(0.02 / self.k) * W.sum(1, keepdims=True) + TINY
-        return W / W.sum(1, keepdims=True)
+        W /= W.sum(1, keepdims=True)
+        return W
 
     def dispersion(self, passes: int = 5) -> float:
         """Pearson dispersion, after some passes, where more than one count is expected."""
@@ -73,7 +74,7 @@ class Poisson:
         for _ in range(passes):
             V = em_pass(self.few, self.Q, V, statistics=False).V
         rows = np.flatnonzero(self.valid[self.sample])[:1000]
-        x = sp.csr_matrix((self.few.data, self.few.indices, self.few.indptr), shape=self.few.shape)[rows].toarray()
+        x = self.few.as_scipy()[rows].toarray()
         mu = self.depth[self.sample][rows, None] * (V[rows, : self.k].astype(np.float64) @ self.Q)
         seen = mu > 1
         return float(np.mean((x[seen] - mu[seen]) ** 2 / mu[seen])) if seen.any() else 1.0
@@ -150,17 +151,15 @@ class Poisson:
                 converged = True
                 break
         sizes = shrunk_sizes(self.B, self.n_cells)
-        shares = V[:, : self.k].astype(np.float64)
-        shares[~valid] = np.nan
-        mrna = shares / self.rate
-        cells = mrna / sizes
+        mrna = scaled_shares(V[:, : self.k], 1 / self.rate, valid)
+        cells = scaled_shares(V[:, : self.k], 1 / (self.rate * sizes), valid)
         spot, gene = deviances(X, self.depth, self.Q, V)
         lower = upper = None
         if self.options.level is not None:
             self.few_V = V[self.sample]
             lower, upper = self.bounds(V, max(1.0, self.dispersion(0)), self.rate * sizes, self.options.level)
         return Fit(
-            cells=rows_to_one(cells), mrna=rows_to_one(mrna), trace=np.array(trace), mending=np.array(self.trace),
+            cells=cells, mrna=mrna, trace=np.array(trace), mending=np.array(self.trace),
             converged=converged, likelihood="poisson", dispersion=dispersion, genes=genes, platform=self.platform, profiles=self.Q,
             sizes=sizes, spot_deviance=spot / np.where(valid, self.depth, np.nan), gene_deviance=gene,
             lower=lower, upper=upper,
@@ -170,8 +169,7 @@ class Poisson:
         """Lower and upper bounds of the shares of the cells, 1,024 spots at a time."""
         prior, weight = self.smoother.mean(V, self.valid)
         out = np.full((2, len(V), self.k), np.nan, np.float32)
-        for start in range(0, len(V), 1024):
-            rows = slice(start, min(start + 1024, len(V)))
+        for rows in _stl_intervals.blocks(len(V)):
             depth = self.depth[rows, None]
             pseudo = (weight[rows, None] * prior[rows, : self.k]).astype(np.float64)
             v = V[rows, : self.k].astype(np.float64) * (depth + (depth == 0))

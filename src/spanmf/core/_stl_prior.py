@@ -50,22 +50,30 @@ class Smoother:
 
     def mean(self, V: Array, valid: Array) -> tuple[Array, Array]:
         """Prior means (n × width, rows sum to one or are zero) and pseudo-counts (n) from shares V."""
-        out = np.zeros_like(V)
-        weight = np.zeros(len(V), np.float32)
+        parts: list[tuple[Array, Array]] = []
         if self.graph is not None:
-            mean = graph_product(self.graph, V * valid[:, None])
-            out, weight = _add_mean(out, weight, mean, self.graph_weight)
+            mean = graph_product(self.graph, V if valid.all() else V * valid[:, None])
+            parts.append(_pseudo_counts(mean, self.graph_weight))
         if self.regions is not None and self.region_weight > 0:
             known = (self.regions >= 0) & valid
             sums = np.zeros((int(self.regions.max(initial=0)) + 1, V.shape[1]), np.float32)
             np.add.at(sums, self.regions[known], V[known])
-            mean = np.where((self.regions >= 0)[:, None], sums[np.maximum(self.regions, 0)], np.float32(0))
-            out, weight = _add_mean(out, weight, mean, self.region_weight)
-        total = np.where(weight > 0, weight, 1)
-        return out / total[:, None], weight
+            mean = sums[np.maximum(self.regions, 0)]
+            mean[self.regions < 0] = 0
+            parts.append(_pseudo_counts(mean, self.region_weight))
+        if not parts:
+            return np.zeros_like(V), np.zeros(len(V), np.float32)
+        out, weight = parts[0]
+        for more, its_weight in parts[1:]:
+            out += more
+            weight = weight + its_weight
+        out /= np.where(weight > 0, weight, 1)[:, None]
+        return out, weight
 
 
-def _add_mean(out: Array, weight: Array, sums: Array, pseudo: float) -> tuple[Array, Array]:
+def _pseudo_counts(sums: Array, pseudo: float) -> tuple[Array, Array]:
+    """Rows of ``sums``, scaled in place to add up to ``pseudo`` (empty ones stay so), and what they add up to."""
     total = sums.sum(1)
-    share = np.where(total > 0, np.float32(pseudo), np.float32(0))
-    return out + sums * (share / np.where(total > 0, total, 1))[:, None], weight + share
+    weight = np.where(total > 0, np.float32(pseudo), np.float32(0))
+    sums *= (weight / np.where(total > 0, total, 1))[:, None]
+    return sums, weight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 Array = np.ndarray
 SHRINKAGE = 100.0  # counts of the mean profile that every profile is mixed with
@@ -31,10 +30,10 @@ def shrunk_sizes(B: Array, n_cells: Array | None) -> Array:
     return np.exp((log * between + mean * noise) / (between + noise))
 
 
-def informative(X: sp.csr_matrix, profiles: Array, n_genes: int | None) -> Array:
-    """Columns with the most information: variance between the types over the mean, which is the noise of a count."""
+def informative(seen: Array, profiles: Array, n_genes: int | None) -> Array:
+    """Genes with the most information among those ``seen``: variance between the types over the mean, which is the noise of a count."""
     mean = profiles.mean(0)
     score = ((profiles - mean) ** 2).sum(0) / np.maximum(mean, 1e-30) if len(profiles) > 1 else mean.copy()
-    score[np.bincount(X.indices, minlength=X.shape[1]) == 0] = 0
+    score[~seen] = 0
     found = int((score > 0).sum())
     return np.sort(np.argsort(-score, kind="stable")[: found if n_genes is None else min(n_genes, found)])

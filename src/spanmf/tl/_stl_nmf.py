@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -190,7 +189,6 @@ def stl_nmf(
         else _graph(table, connectivity_key, graph_weight, regions, border_weight, library_key)
     )
     with timed("tl.stl_nmf") as notes:
-        X = (X if sp.issparse(X) else sp.csr_matrix(X)).tocsr()[:, columns]
         with (
             threadpool_limits(1, "blas"),
             status("spanmf: compiling kernels (once on this machine)", show=not _stl_em.is_compiled(len(B))),
@@ -204,9 +202,9 @@ def stl_nmf(
 
             stream = _data.default_rng(rng, random_state)
             fit = _stl_paper_form.fit(
-                table, X, B, profiles.types, numbers, region_key, library_key, stream, progress
+                table, X, columns, B, profiles.types, numbers, region_key, library_key, stream, progress
             ) if published else _stl.fit(
-                X, _stl_model.Reference(B, profiles.n_cells), graph=A, regions=regions, options=options,
+                X, _stl_model.Reference(B, profiles.n_cells), columns=columns, graph=A, regions=regions, options=options,
                 rng=stream, progress=progress,
             )  # fmt: skip
         empty = int(np.isnan(fit.cells[:, 0]).sum())

@@ -64,7 +64,8 @@ def check_size(n: int) -> None:
 
 def fit(
     table: AnnData,
-    X: sp.csr_matrix,
+    X: Any,
+    columns: np.ndarray,
     B: np.ndarray,
     types: list[str],
     weights: StlWeights,
@@ -73,7 +74,7 @@ def fit(
     rng: np.random.Generator,
     progress: Any,
 ) -> _stl_model.Fit:
-    """Run the layers on the genes in common; shares of the cells are the rows of V."""
+    """Run the layers on the genes in common (``columns`` of X); shares of the cells are the rows of V."""
     check_size(table.n_obs)
     codes, names = _data.get_labels(table, region_key) if region_key else (np.zeros(table.n_obs, np.int64), [])
     if weights.regions and not region_key:
@@ -84,6 +85,7 @@ def fit(
         codes = np.where(codes >= 0, of_region[np.maximum(codes, 0)], -1)
     libraries, _ = _data.get_libraries(table, library_key)
     A = _stl_paper.adjacency(places(table), codes, numbers.sigmas, None if library_key is None else libraries)
+    X = sp.csr_matrix(X)[:, columns]
     done = _stl_paper.fit(X, B, A, codes, numbers, rng, progress)
     rows = _ops.as_rows(X)
     depth = _ops.row_sums(rows)
