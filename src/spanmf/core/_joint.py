@@ -67,8 +67,7 @@ class Layout:
 
     def rows(self, g: int) -> Rows:
         """One group of rows (a view)."""
-        a, b = self.bounds[g], self.bounds[g + 1]
-        return Rows(self.X.indptr[a : b + 1], self.X.indices, self.X.data, (int(b - a), self.X.shape[1]))
+        return self.X.part(int(self.bounds[g]), int(self.bounds[g + 1]))
 
     def groups_of(self, m: int) -> list[int]:
         """Groups whose observations have modality m."""

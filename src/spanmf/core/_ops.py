@@ -48,6 +48,10 @@ class Rows:
         """Copy some rows (ascending) into memory."""
         return as_rows(self.as_scipy()[rows])
 
+    def part(self, first: int, last: int) -> Rows:
+        """Some rows that stand together (a view)."""
+        return Rows(self.indptr[first : last + 1], self.indices, self.data, (last - first, self.shape[1]))
+
     def as_scipy(self) -> sp.csr_matrix:
         """The same arrays as scipy holds them, without a copy."""
         return sp.csr_matrix((self.data, self.indices, self.indptr), shape=self.shape, copy=False)

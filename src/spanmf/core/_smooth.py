@@ -3,6 +3,7 @@ r"""Products of a graph with factors: smoothing :math:`W \leftarrow (1-\beta)W +
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ def as_graph(A: Any) -> Graph:
     return Graph(rows, _ops.row_sums(rows))
 
 
+@singledispatch
+def beside(X: Any, A: Any) -> Graph:
+    """A graph of the rows of X, where X lies."""
+    return as_graph(A)
+
+
+@singledispatch
 def pull(graph: Graph, W: Any, neighbours: Any, weight: float) -> tuple[Any, Any]:
     r"""What :math:`\tfrac\lambda2 \operatorname{Tr}(W^\top L W)`, majorised at the present W by :math:`L \preceq 2D`, adds to each row's problem.
 
@@ -38,11 +46,13 @@ def pull(graph: Graph, W: Any, neighbours: Any, weight: float) -> tuple[Any, Any
     return np.float32(weight) * (degree[:, None] * W + neighbours), np.float32(2 * weight) * degree
 
 
+@singledispatch
 def roughness(graph: Graph, W: Any, neighbours: Any) -> float:
     """``Tr(Wᵀ L W)``, with ``neighbours`` = AW."""
     return float(np.vdot(W, graph.degree.astype(np.float32)[:, None] * W - neighbours))
 
 
+@singledispatch
 def graph_product(graph: Graph, W: Any) -> Any:
     """``A W`` for padded W (n × width, float32)."""
     out = np.empty_like(W)
@@ -60,6 +70,7 @@ def _product(indptr, indices, data, W, out, lanes):
             gather(out[i], data, indices, W, indptr[i], indptr[i + 1], lanes)
 
 
+@singledispatch
 def diffuse(graph: Graph, W: Array, beta: float = 0.6, n_steps: int = 2) -> Array:
     """Smooth the columns of W (n × k) over the graph; isolated observations stay as they are."""
     k = W.shape[1]
