@@ -1,92 +1,205 @@
-"""The page docs/benchmarks.md from the JSON files of ``run.py``."""
+"""Tables of ratios from the rows of ``run.py``: for the terminal, as JSON, and as docs/benchmarks.md."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
+from statistics import median
+from typing import Any
+
+from groups import GROUPS, Row, is_ours, judge
 
 HEAD = """\
 # Benchmarks
 
-Ours and a named peer on the same data in one run, each in a process of its own, on {threads} thread, warmed up. A ratio
-is the peer's time over ours. Made by
+Ours and named peers on the same data in one run, each measurement in a process of its own, warmed up (compiled code is loaded, not
+compiled). **CPU seconds come first**: other work ran on the machine at times (the load when a measurement began stands beside it), which
+makes wall times uncertain by some ten per cent and more. A ratio is the other's CPU time over that of `spanmf`, whose memory is
+that of the whole process, data included. Times compare only where the result is as good: the last but one column says by how much
+spanmf's is off the best peer's (relative; minus is less), **WORSE** where it is worse than the tolerance in `benchmarks/groups.py` allows.
 
 ```bash
-python benchmarks/run.py          # --quick for small sizes; --threads 2
-python benchmarks/run.py --docs   # writes this page
+python benchmarks/run.py --quick            # every group in a small form, under five minutes
+python benchmarks/run.py --list             # the groups and their full sizes
+python benchmarks/run.py --only nmf,graph   # some of them; prints these tables, writes JSON into benchmarks/results
+python benchmarks/run.py --docs             # writes this page and its figure from all results
 ```
 
-Machine: {cores} cores, {memory:.0f} GiB, {cpu}; Python {python}; {versions}. Tissues and matrices are generated
-(`spanmf.datasets`), so anybody can run this. Other work ran on the machine at times, which makes single times uncertain
-by some ten per cent and more; ratios of CPU time suffer less than those of wall time. The first touch of new memory is slow on
-this virtual machine (about 1.5 s a GiB), which weighs on the graph of a million cells.
+The exit code is 1 where a measurement failed and 3 where one of ours was worse than a peer's; a peer or a real table that is not there
+is left out with its reason. `benchmarks/README.md` says how a group is added and where the peers' interpreters are named.
+
+Machine: {cores} cores, {memory:.0f} GiB, {cpu}; Python {python}; {versions}. Unless it is said otherwise tissues and matrices are generated
+(`spanmf.datasets`), so anybody can run this, on {threads}. The first touch of new memory is slow on this virtual machine (about 1.5 s a
+GiB), which weighs on the graph of a million cells.
 """
-TITLES = {
-    "nmf": "Factorisation, rank 10, to the peer's final objective",
-    "graph": "Merged 20/80 µm graph",
-    "smoothing": "One smoothing step of 10 factors",
-    "knn": "Exact 15 nearest neighbours on 10 factors",
-    "leiden": "Leiden on the hybrid graph, building the library's graph included",
-    "pipeline": "Graph, factors, domains and metrics",
-    "pipeline_alone": "The same, where the published form does not run",
-    "sweep": "Sweep of ranks × resolutions with all metrics, against the same runs one by one",
-    "sweep_alone": "Sweep of ranks × resolutions with all metrics, by itself",
-    "consensus": "Consensus NMF of the breast tumour's 34,451 cells: ranks 5, 8, 10, 12, 15, restarts of each (ours, the peer's)",
-    "colocalization": "Co-localisation of 20 types on the contact graph, against permutations",
-    "colocalization_alone": "The same, exact only",
-    "rank_selection": "Planted ranks found: cells, kind of data, planted rank, first of ten seeds, loss",
-    "n_domains": "Number of domains by rule, with the agreement (ARI) that it reaches: observations, tissue, rank, seed",
-    "joint_seed": "Joint factors: SpatialMultiOmics' own benchmark (form, seeds; seconds of one run)",
-    "joint_types": "Joint factors: ten types of a generated tissue (cells, per cent without protein, seed)",
-    "joint_speed": "Joint factors: cells × genes and 30 proteins, rank 12",
-    "joint_citeseq": "Joint factors: CD4 and CD8 T cells of a CITE-seq table, without the proteins that gate them",
-}
+SCALING = """\
+## Time and memory against cells
+
+![Time and memory against cells](_static/scaling.png)
+
+`python benchmarks/run.py --only scaling`; a generated tissue of 300 genes, each point a process of its own that reads its data from disk. Memory is
+the largest resident set of the process, the packages and the data included. A curve ends where a measurement took over ten minutes or
+more memory than there was. The floor of the factorisation is the time that its passes over X need at the bandwidth with which one core
+reads memory on this machine, measured in the same run.
+"""
+ELSEWHERE = """\
+## Told elsewhere
+
+Domains on real tissues, beside what else a user would try: [](evaluation.md). Which defaults, and how many domains:
+[](domains_evidence.md). The STL-NMF paper's own tests: [](deconvolution_published.md).
+"""
+COLUMNS = {
+    "size": "size", "who": "", "cpu": "CPU s", "wall": "wall s", "gib": "GiB", "ratio": "CPU ÷ ours", "judged": "quality",
+    "notes": "what it reached", "load": "load",
+}  # fmt: skip
 
 
-def write_page(results: Path, page: Path) -> None:
-    """Put all results into one page."""
-    groups: dict[str, dict[tuple, list[dict]]] = defaultdict(lambda: defaultdict(list))
-    rows = [json.loads(f.read_text()) for f in sorted(results.glob("*.json"))]
-    rows = [r for r in rows if r.get("threads") == 1]  # else learned weights lie there
+# --- lines of a table -------------------------------------------------------------------------------------------------
+
+
+def lines(rows: list[Row]) -> list[Row]:
+    """One line a method and size; over the seeds where a group has some."""
+    tasks: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["measurement"]][tuple(row["sizes"])].append(row)
-    text = [HEAD.format(**_machine(rows))]
-    for name, title in TITLES.items():
-        table = _table(groups[name]) if name in groups else []
-        if len(table) > 2:  # more than its head
-            text += ["", f"## {title}", "", *table]
-    page.write_text("\n".join(text) + "\n")
+        tasks[row["measurement"], row["threads"], tuple(row["sizes"])].append(row)
+    cells: dict[tuple, list[Row]] = defaultdict(list)
+    for (name, threads, sizes), task in tasks.items():
+        ours = next((r for r in task if r["who"] == "spanmf" and "wall_s" in r), None)
+        for row in judge(task, GROUPS[name].quality):
+            key = sizes[:-1] if GROUPS[name].seeds else sizes
+            cells[name, threads, key, row["who"]].append(row | _ratio(row, ours))
+    return [_line(*key, group) for key, group in cells.items()]
 
 
-def _table(runs: dict[tuple, list[dict]]) -> list[str]:
-    out = ["| size | peer | peer: s (CPU) | spanmf: s (CPU) | ratio (CPU) | |", "|---|---|---|---|---|---|"]
-    for sizes, rows in sorted(runs.items(), key=lambda item: tuple(map(str, item[0][1:2])) + tuple(item[0][:1])):
-        ours = next((r for r in rows if r["who"] == "spanmf"), None)
-        peer = next((r for r in rows if r["who"] != "spanmf"), None)
-        if ours is None:
-            continue
-        size = " ".join(f"{s:,}" if isinstance(s, int) and s > 99 else str(s) for s in sizes)
-        note = re.sub(r"^[\d.]+×( \(CPU\))?(, )?", "", ours["notes"])
-        if peer is None:
-            out.append(f"| {size} | – | – | {_seconds(ours)} | – | {note} |")
-            continue
-        if "objective" not in peer and peer["notes"]:
-            note = "; ".join(filter(None, [note, f"peer: {peer['notes']}"]))
-        ratio = f"{peer['wall_s'] / ours['wall_s']:.1f} ({peer['cpu_s'] / ours['cpu_s']:.1f})"
-        out.append(f"| {size} | {peer['who']} | {_seconds(peer)} | {_seconds(ours)} | {ratio} | {note} |")
-    return out
+def _ratio(row: Row, ours: Row | None) -> Row:
+    if ours is None or row["who"] == ours["who"] or "wall_s" not in row or not ours["cpu_s"]:
+        return {}
+    apart = {} if row.get("run") == ours.get("run") else {"apart": True}
+    return {"ratio_cpu": row["cpu_s"] / ours["cpu_s"], "ratio_wall": row["wall_s"] / ours["wall_s"]} | apart
 
 
-def _seconds(row: dict) -> str:
-    return f"{row['wall_s']:.3g} ({row['cpu_s']:.3g})"
+def _line(name: str, threads: int, sizes: tuple, who: str, rows: list[Row]) -> Row:
+    there = [r for r in rows if "wall_s" in r]
+    quality = GROUPS[name].quality
+    line: Row = {"group": name, "sizes": list(sizes), "threads": threads, "who": who, "n": len(there)}
+    if not there:
+        reason = next(
+            (f"{k.replace('_', ' ')}: {r[k]}" for r in rows for k in ("ended", "left_out", "failed") if k in r), ""
+        )
+        return line | {"notes": reason.splitlines()[-1] if reason else ""}
+    for field in ("cpu_s", "wall_s", "peak_gib", "ratio_cpu", "ratio_wall", "load"):
+        line[field] = [r[field] for r in there if field in r]
+    if not isinstance(quality, str):
+        line["value"] = [r[quality.field] for r in there if isinstance(r.get(quality.field), int | float)]
+        line["field"] = quality.field
+    line["same"] = [r["same"] for r in there if r.get("same") is not None]
+    line["judged"] = _judged(there)
+    line["notes"] = there[0].get("notes", "") if len(there) == 1 else ""
+    if any("apart" in r for r in there):
+        line["notes"] = "; ".join(filter(None, [line["notes"], "not measured in the same run as ours"]))
+    return line
 
 
-def _machine(rows: list[dict]) -> dict:
-    import os
+def _judged(rows: list[Row]) -> str:
+    told = [r["judged"] for r in rows if r.get("judged")]
+    compared = [r for r in rows if r.get("same") is not None]
+    if len(rows) == 1 or not compared:
+        return told[0] if told else ""
+    worse = [r for r in compared if not r["same"]]
+    text = f"{len(compared) - len(worse)} of {len(compared)} as good"
+    off = sorted(r["off"] for r in compared)
+    return f"{'WORSE: ' if worse else ''}{text}, {off[0]:+.1e} to {off[-1]:+.1e}"
 
-    last = rows[-1]
-    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+def write_tables(table: list[Row], out: Path) -> None:
+    """The lines as JSON."""
+    (out / "tables.json").write_text(json.dumps(table, indent=1))
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(table: list[Row], level: int = 2) -> str:
+    """One table a group."""
+    text = []
+    for name in dict.fromkeys(line["group"] for line in table):
+        text += [f"{'#' * level} {GROUPS[name].title}", "", *_table([x for x in table if x["group"] == name]), ""]
+    return "\n".join(text)
+
+
+def _table(table: list[Row]) -> list[str]:
+    body = [_cells(line) for line in sorted(table, key=_order)]
+    used = [c for c in COLUMNS if any(row[c] for row in body)]
+    head = ["| " + " | ".join(COLUMNS[c] for c in used) + " |", "|" + "---|" * len(used)]
+    return head + ["| " + " | ".join(row[c] for c in used) + " |" for row in body]
+
+
+def _order(line: Row) -> tuple:
+    numbers = tuple((0, s, "") if isinstance(s, int) else (1, 0, s) for s in line["sizes"])
+    return (*numbers[1:2], *numbers[:1], *numbers[2:], line["threads"], not is_ours(line), line["who"] != "spanmf")
+
+
+def _cells(line: Row) -> dict[str, str]:
+    size = " ".join(f"{s:,}" if isinstance(s, int) and s > 99 else str(s) for s in line["sizes"])
+    threads = "" if line["threads"] == 1 else f", {line['threads']} threads"
+    judged = line.get("judged", "")
+    return {
+        "size": size + threads,
+        "who": line["who"],
+        "cpu": _spread(line.get("cpu_s", [])),
+        "wall": _spread(line.get("wall_s", [])),
+        "gib": f"{max(line['peak_gib']):.1f}" if line.get("peak_gib") else "",
+        "ratio": _spread(line.get("ratio_cpu", []), "{:.1f}"),
+        "judged": f"**{judged}**" if judged.startswith("WORSE") else judged,
+        "notes": _notes(line),
+        "load": f"{median(line['load']):.0f}" if line.get("load") else "",
+    }
+
+
+def _notes(line: Row) -> str:
+    if line["n"] < 2:
+        return str(line["notes"])
+    value = f"{line['field']} {_spread(line['value'], '{:.4g}')}, " if line.get("value") else ""
+    return f"{value}{line['n']} seeds" + (f"; {line['notes']}" if line["notes"] else "")
+
+
+def _spread(values: list[float], form: str = "{:.3g}") -> str:
+    """Median, and the extremes of several."""
+    if not values:
+        return ""
+    middle = form.format(median(values))
+    return middle if len(values) == 1 else f"{middle} ({form.format(min(values))}–{form.format(max(values))})"
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def stored(results: Path) -> list[Row]:
+    """All rows at hand, of groups that there are."""
+    rows = [json.loads(f.read_text()) for f in sorted(results.glob("*-*.json"))]
+    return [r for r in rows if isinstance(r, dict) and r.get("measurement") in GROUPS]
+
+
+def write_pages(results: Path, docs: Path) -> None:
+    """docs/benchmarks.md with its figure, docs/evaluation.md, and the tables as JSON."""
+    rows = stored(results)
+    table = lines(rows)
+    order = list(GROUPS)
+    table.sort(key=lambda line: order.index(line["group"]))
+    write_tables(table, results)
+    shown = [line for line in table if GROUPS[line["group"]].page == "benchmarks.md" and line["group"] != "scaling"]
+    scaling = [r for r in rows if r["measurement"] == "scaling"]
+    if scaling:
+        import_module("scaling").draw(scaling, docs / "_static" / "scaling.png")
+    parts = [HEAD.format(**_machine(rows)), SCALING if scaling else "", as_markdown(shown), ELSEWHERE]
+    (docs / "benchmarks.md").write_text("\n".join(filter(None, parts)).rstrip() + "\n")
+    import_module("report_real").write_page(results, docs)
+
+
+def _machine(rows: list[Row]) -> dict[str, Any]:
+    last = max(rows, key=lambda r: r.get("run", ""))
+    threads = "one thread" if last["threads"] == 1 else f"{last['threads']} threads"
     versions = ", ".join(f"{k} {v}" for k, v in last["versions"].items())
-    return last | {"cores": os.cpu_count(), "memory": pages / 2**30, "versions": versions, "threads": "one"}
+    return last | {"memory": last.get("memory_gib", 0), "versions": versions, "threads": threads}

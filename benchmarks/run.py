@@ -1,9 +1,16 @@
-"""Side-by-side runs of spanmf and its peers: ``python benchmarks/run.py --quick`` or ``--help``.
+"""Side-by-side runs of spanmf and its peers, the one entry point of the benchmarks.
 
-Every measurement runs in a process of its own (peak memory is that of the process), ours and the peer's on the same
-data and number of threads in the same run, after a warm-up that compiles. Ratios are peer over ours, of wall time;
-CPU time is given beside it. Results go to ``benchmarks/results/*.json`` and, with ``--docs``, into ``docs/benchmarks.md``
-and ``docs/evaluation.md``.
+    python benchmarks/run.py --quick            # every group in a small form, under five minutes
+    python benchmarks/run.py --only nmf,graph   # some groups at their full sizes; --list names them
+    python benchmarks/run.py --docs             # the pages and figures of the docs from all results at hand
+
+Every measurement runs in a process of its own (peak memory is that of the process), ours and the peers' on the same data and
+number of threads in the same run, after a warm-up that compiles. All must reach the same quality before times compare: a
+result of ours that is worse than the best peer's says so in the table. Results go to ``benchmarks/results``: one JSON file
+a measurement, and ``tables.json`` with the ratios.
+
+Exit codes: 0; 1 where a measurement failed; 3 where one of ours was worse than the peer's. What is left out (a peer or a
+table that is not there) is named with its reason and is no failure.
 """
 
 from __future__ import annotations
@@ -12,163 +19,216 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("spanmf", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "igraph", "leidenalg", "networkit")
-SCRIPTS = {
-    "consensus": "consensus",
-    "rank_selection": "rank_selection",
-    "n_domains": "n_domains",
-    "sweep": "evaluation",
-    "sweep_alone": "evaluation",
-    "real_tissues": "real_tissues",
-    "deconvolution": "deconvolution",
-    "stl_paper": "stl_paper",
-    "colocalization": "colocalization",
-    "colocalization_alone": "colocalization",
-    **dict.fromkeys(("joint_seed", "joint_types", "joint_speed", "joint_citeseq"), "joint"),
-}  # else foundation.py
+sys.path.insert(0, str(HERE))
 
-QUICK = [
-    *(("nmf", 20_000, kind, seed) for kind in ("easy", "hard") for seed in (0,)),
-    ("graph", 100_000),
-    ("smoothing", 100_000),
-    ("knn", 100_000),
-    ("leiden", 20_000),
-    ("pipeline", 20_000),
-    ("sweep", 5_000, 2, 3),
-    ("real_tissues", 428, "pdac_a_st"),
-    ("colocalization", 20_000),
-]
-FULL = [
-    *(("nmf", 100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
-    *(("nmf", 500_000, "hard", seed) for seed in range(3)),
-    ("graph", 100_000),
-    ("graph", 1_000_000),
-    ("smoothing", 100_000),
-    ("smoothing", 1_000_000),
-    ("knn", 100_000),
-    ("knn", 1_000_000),
-    ("leiden", 100_000),
-    ("leiden", 1_000_000),
-    ("pipeline", 20_000),
-    ("pipeline", 100_000),
-    ("pipeline_alone", 1_000_000),
-    *(
-        ("n_domains", n, case, rank, 7)
-        for rank in (10, 15)
-        for n, cases in {
-            428: ("pdac", "pdac_hvg"),
-            613: ("her2", "her2_hvg"),
-            700: ("spots_11", "spots_12", "spots_13", "spots_14"),
-            1_549: ("starmap",),
-            4_000: ("cells_11", "cells_12", "cells_13", "cells_14"),
-        }.items()
-        for case in cases
-    ),
-    ("sweep", 20_000, 5, 5),
-    ("sweep_alone", 100_000, 5, 5),
-    ("consensus", 34_451, 20, 20),
-    ("colocalization", 100_000),
-    ("colocalization_alone", 1_000_000),
-    *(("rank_selection", 10_000, kind, k, 100, "frobenius") for kind in ("tissue", "factors") for k in (5, 10, 15)),
-    ("real_tissues", 428, "pdac_a_st"),
-    ("real_tissues", 613, "her2st_H1"),
-    ("real_tissues", 1_549, "starmap_v1_1020"),
-    ("real_tissues", 34_451, "xenium_breast_tiles"),
-    *(
-        ("deconvolution", 428, kind, seed)
-        for kind, n_seeds in (("mixes", 10), ("platform", 10), ("starmap", 10), ("paper", 5))
-        for seed in range(2000, 2000 + n_seeds)  # those below 1000 chose the defaults
-    ),
-    ("deconvolution", 50_000, "speed", 2000),
-    *(
-        ("stl_paper", n, kind)
-        for n, kind in (
-            (256, "square2x2"),
-            (195, "circle2x2"),
-            (428, "clean3"),
-            (428, "noisy3"),
-            (428, "clean5"),
-            (428, "noisy5"),
-            (428, "real"),
-        )
-    ),
-    *(("joint_seed", 200, form, 20) for form in ("text", "code")),
-    *(
-        ("joint_types", 20_000, percent, seed) for percent in (0, 30) for seed in (100, 101, 102)
-    ),  # 0 and 1 chose the defaults
-    ("joint_speed", 100_000, 400),
-    ("joint_citeseq", 200),
-]
+from common import DATA, LEFT_OUT  # noqa: E402
+from groups import GROUPS, Group, Row, judge  # noqa: E402
+from report import as_markdown, lines, write_pages, write_tables  # noqa: E402
+
+PACKAGES = (
+    "spanmf", "numpy", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "igraph", "leidenalg", "networkit", "dask",
+    "torch",
+)  # fmt: skip
+THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+FAILED, WORSE = 1, 3
 
 
-def main() -> None:
-    """Run the chosen measurements and print a table."""
+def main() -> int:
+    """Run the chosen measurements and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, under five minutes")
-    parser.add_argument("--only", default="", help="measurements to run, separated by commas: nmf,graph,…")
+    parser.add_argument("--quick", action="store_true", help="every group in a small form")
+    parser.add_argument("--only", default="", help="groups to run, separated by commas: nmf,graph,…")
+    parser.add_argument("--list", action="store_true", help="name the groups and their sizes, and stop")
     parser.add_argument("--max-n", type=int, default=10**9, help="leave out larger sizes")
     parser.add_argument("--min-n", type=int, default=0, help="leave out smaller sizes")
     parser.add_argument("--threads", type=int, default=1, help="threads that ours and the peer may use (default: 1)")
-    parser.add_argument(
-        "--docs", action="store_true", help="write docs/benchmarks.md and docs/evaluation.md from all results at hand"
-    )
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--max-gib", type=float, default=0.85 * memory_gib(), help="memory that a measurement may take")
+    parser.add_argument("--docs", action="store_true", help="write the pages and figures of the docs from all results")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results, results/quick)")
     args = parser.parse_args()
-    args.out.mkdir(exist_ok=True)
-    only = set(filter(None, args.only.split(",")))
-    tasks = [
-        t for t in (QUICK if args.quick else FULL) if (not only or t[0] in only) and args.min_n <= t[1] <= args.max_n
-    ]
-    for task in [] if args.docs else tasks:
-        print(" ".join(map(str, task)), "…", flush=True)
-        for row in measure(task, args.threads):
-            name = "-".join(map(str, task)) + f"-{row['who']}-{args.threads}.json".replace(" ", "_")
-            (args.out / name).write_text(json.dumps(row | machine(args.threads), indent=1))
-            print(f"   {row['who']:28s} {row['wall_s']:9.2f} s  {row['cpu_s']:9.2f} s CPU  {row['notes']}", flush=True)
+    only = args.only.split(",") if args.only else list(GROUPS)
+    if unknown := set(only) - set(GROUPS):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    out = args.out or HERE / "results" / ("quick" if args.quick else "")
+    out.mkdir(parents=True, exist_ok=True)
     if args.docs:
-        from report import write_page
+        write_pages(out, HERE.parent / "docs")
+        return 0
+    tasks = [
+        (name, *sizes)
+        for name in only
+        for sizes in (GROUPS[name].quick if args.quick else GROUPS[name].full)
+        if args.min_n <= sizes[0] <= args.max_n
+    ]
+    if args.list:
+        print(*(" ".join(map(str, task)) for task in tasks), sep="\n")
+        return 0
+    return run(tasks, args, out)
 
-        write_page(args.out, HERE.parent / "docs" / "benchmarks.md")
-        from report_real import write_page as write_evaluation
 
-        write_evaluation(args.out, HERE.parent / "docs")
-
-
-def measure(task: tuple, threads: int) -> Iterator[dict]:
-    """Run ours and the peers, each in a fresh process, and give each as soon as it is done; the data are made there."""
-    sys.path.insert(0, str(HERE))
-    script = SCRIPTS.get(task[0], "foundation")
-    rows: list[dict] = []
-    for who in import_module(script).MEASUREMENTS[task[0]]:
-        env = os.environ | {
-            k: str(threads) for k in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        }
-        command = [sys.executable, str(HERE / f"{script}.py"), task[0], who, *map(str, task[1:])]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, input=json.dumps(rows))
-        if done.returncode:
-            print(f"   {who}: exit {done.returncode} (-9: killed, for memory most likely)\n{done.stderr[-2000:]}")
+def run(tasks: list[tuple], args: argparse.Namespace, out: Path) -> int:
+    """Measure, store, judge and print."""
+    start, done, failures = time.perf_counter(), [], 0
+    for task in tasks:
+        print(" ".join(map(str, task)), "…", flush=True)
+        group = GROUPS[task[0]]
+        if missing := [name for name in group.data if not (DATA / name).exists()]:
+            print(f"   {LEFT_OUT}{', '.join(missing)} (SPANMF_TEST_DATA names the folder of the real tables)")
             continue
-        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-        yield rows[-1]
+        rows = []
+        for row in measure(task, group, args, done):
+            rows.append(row)
+            store(row, out)
+            failures += "failed" in row
+            print(f"   {row['who']:30s} {_said(row)}", flush=True)
+        done += judge(rows, group.quality)
+    table = lines(done)
+    write_tables(table, out)
+    print("\n" + as_markdown(table))
+    worse = [row for row in done if row["who"] == "spanmf" and row.get("same") is False]
+    for row in worse:
+        print(f"WORSE THAN THE PEER: {row['measurement']} {row['sizes']}: {row['judged']}")
+    took = time.perf_counter() - start
+    print(
+        f"{len(done)} measurements, {failures} failed, {len(worse)} worse than the peer, {took:.0f} s, load {_load()}"
+    )
+    return FAILED if failures else WORSE if worse else 0
 
 
-def machine(threads: int) -> dict:
+def measure(task: tuple, group: Group, args: argparse.Namespace, before: list[Row]) -> Iterator[Row]:
+    """Run the peers and ours, each in a fresh process, and give each as soon as it is done; the data are made there."""
+    name, *sizes = task
+    threads = group.threads or args.threads
+    where = machine(threads) | {"run": datetime.now(UTC).isoformat(timespec="seconds")}
+    known = import_module(group.module).MEASUREMENTS[name]
+    rows: list[Row] = []
+    for who in [w for w in known if not args.quick or not group.quick_who or w in group.quick_who]:
+        row = {"measurement": name, "who": who, "sizes": sizes} | where | {"load": _load()}
+        if reason := forecast(row, before, group.cap_s, args.max_gib):
+            row["left_out"] = reason
+        else:
+            row |= in_process(group, task, who, rows, threads, args.max_gib)
+        rows.append(row)
+        yield row
+
+
+def in_process(group: Group, task: tuple, who: str, rows: list[Row], threads: int, max_gib: float) -> Row:
+    """One measurement, its row or why there is none."""
+    command = [sys.executable, str(HERE / f"{group.module}.py"), task[0], who, *map(str, task[1:])]
+    child = subprocess.Popen(
+        command, env=os.environ | dict.fromkeys(THREADS, str(threads)), text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: limit_memory(max_gib),
+    )  # fmt: skip
+    try:
+        text, errors = child.communicate(json.dumps([r for r in rows if "wall_s" in r]), timeout=group.cap_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        return {"ended": f"over {group.cap_s:.0f} s"}
+    last = (errors.strip().splitlines() or [""])[-1]
+    if child.returncode == 0:
+        return json.loads(text.strip().splitlines()[-1])
+    if LEFT_OUT in errors:
+        return {"left_out": errors[errors.rindex(LEFT_OUT) + len(LEFT_OUT) :].strip()[:500]}
+    if child.returncode in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT) or "MemoryError" in last:
+        return {"ended": f"memory, with {max_gib:.0f} GiB at most"}
+    return {"failed": errors[-2000:] or f"exit code {child.returncode}"}
+
+
+def store(row: Row, out: Path) -> None:
+    """Write a row; what is left out today does not replace what was measured before."""
+    file = out / file_name(row)
+    if "left_out" not in row or not file.exists():
+        file.write_text(json.dumps(row, indent=1))
+
+
+def forecast(row: Row, before: list[Row], cap_s: float, max_gib: float) -> str:
+    """Why a measurement need not be begun: a smaller one of the same kind came to an end, or came near enough to it."""
+    kind = (row["measurement"], row["who"], row["sizes"][1:])
+    smaller = [
+        r for r in before if (r["measurement"], r["who"], r["sizes"][1:]) == kind and r["sizes"][0] < row["sizes"][0]
+    ]
+    if not smaller:
+        return ""
+    last = max(smaller, key=lambda r: r["sizes"][0])
+    if reason := last.get("ended") or (last.get("left_out") if "wall_s" not in last else ""):
+        return reason if "at " in reason else f"{reason} at {last['sizes'][0]:,}"
+    if "wall_s" not in last:
+        return ""
+    times = row["sizes"][0] / last["sizes"][0]
+    if last["wall_s"] * times > 1.5 * cap_s:
+        return f"over {cap_s:.0f} s: {last['wall_s']:.0f} s at {last['sizes'][0]:,}"
+    if last.get("rise_gib", 0.0) * times > max_gib:
+        return f"memory: {last['rise_gib']:.1f} GiB more at {last['sizes'][0]:,}"
+    return ""
+
+
+def limit_memory(max_gib: float) -> None:
+    """Let an allocation beyond it fail, so that a measurement ends by itself and nobody else's process is killed."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (int(max_gib * 2**30),) * 2)
+
+
+def machine(threads: int) -> Row:
     """Where and with what it ran."""
     return {
         "threads": threads,
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_gib(), 1),
         "python": platform.python_version(),
-        "versions": {p: version(p) for p in PACKAGES},
+        "versions": {p: v for p in PACKAGES if (v := _version(p))},
+        "command": " ".join(["python", "benchmarks/run.py", *sys.argv[1:]]),
     }
 
 
+def memory_gib() -> float:
+    """Memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def file_name(row: Row) -> str:
+    """Name the file of a measurement."""
+    sizes = "-".join(map(str, row["sizes"]))
+    return f"{row['measurement']}-{sizes}-{row['who']}-{row['threads']}.json".replace(" ", "_").replace("/", "_")
+
+
+def _cpu() -> str:
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+        return next(line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 1)
+
+
+def _said(row: Row) -> str:
+    if "wall_s" in row:
+        return f"{row['wall_s']:9.2f} s  {row['cpu_s']:9.2f} s CPU  {row.get('notes', '')}"
+    return next(f"{k.replace('_', ' ')}: {row[k]}" for k in ("left_out", "ended", "failed") if k in row)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

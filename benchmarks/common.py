@@ -1,0 +1,83 @@
+"""What every benchmark uses: one measurement in this process, its seconds and memory, what is left out and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("SPANMF_TEST_DATA", HERE.parents[1] / "shared" / "data"))
+LEFT_OUT = "left out: "
+
+Measurements = dict[str, dict[str, Callable[..., dict]]]
+
+
+def left_out(reason: str) -> NoReturn:
+    """End this process; ``run.py`` shows the reason and does not count it as a failure."""
+    sys.exit(f"{LEFT_OUT}{reason}")
+
+
+def peer_python(variable: str, *packages: str) -> str:
+    """Return the interpreter that an environment variable names, for a peer that cannot live beside us; else left out."""
+    python = os.environ.get(variable, "")
+    wanted = ", ".join(packages)
+    if not python:
+        left_out(f"{variable} names no interpreter that has {wanted}")
+    done = subprocess.run(
+        [python, "-c", f"import {wanted}"], capture_output=True, text=True, check=False, timeout=300
+    )  # fmt: skip
+    if done.returncode:
+        left_out(f"{python} ({variable}) cannot import {wanted}")
+    return python
+
+
+def real_table(name: str) -> Path:
+    """Path of a real table; else left out."""
+    path = DATA / name
+    if not path.exists():
+        left_out(f"{name} is not there; SPANMF_TEST_DATA names the folder of the real tables")
+    return path
+
+
+def timed(function: Callable[[], Any], repeats: int = 1) -> tuple[Any, dict[str, float]]:
+    """Result and the best of some runs: wall and CPU seconds, and how much the peak memory rose."""
+    best: dict[str, float] = {}
+    before = peak_gib()
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = function()
+        spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+        if not best or spent["wall_s"] < best["wall_s"]:
+            best = spent
+    return result, best | {"rise_gib": peak_gib() - before, "peak_gib": peak_gib()}
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far.
+
+    Linux adds to ``ru_maxrss`` what the process that started this one held; ``VmHWM`` is this program's alone.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 2**20
+    except (OSError, StopIteration):
+        unit = 2**30 if sys.platform == "darwin" else 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def main(measurements: Measurements) -> None:
+    """One measurement, named by the arguments, as one JSON line; what the peers before it gave is on standard input."""
+    warnings.simplefilter("ignore")
+    measurement, who, *sizes = sys.argv[1:]
+    arguments = [int(s) if s.isdigit() else s for s in sizes]
+    before = json.loads(sys.stdin.read() or "[]")
+    row = measurements[measurement][who](before, *arguments)
+    print(json.dumps({"measurement": measurement, "who": who, "sizes": arguments} | row, default=str))

@@ -1,0 +1,261 @@
+"""The one table of benchmark groups: what each measures, at which sizes, and what must be equal before times compare.
+
+Nothing heavy is imported here. README.md says how a group is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Sizes = tuple[int | str, ...]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A number that every row has, and how far ours may be on the wrong side of the best peer's (relative)."""
+
+    field: str
+    better: Literal["lower", "higher", "equal"]
+    within: float
+    against: tuple[str, ...] = ()  # the peers that count; none named: all
+
+
+@dataclass(frozen=True)
+class Group:
+    """Measurements of one kind; ``module`` holds ``MEASUREMENTS[name] = {who: function}``, the peers before ours."""
+
+    title: str
+    module: str
+    quality: Quality | str  # or why there is nothing to compare
+    quick: tuple[Sizes, ...]  # the first size is the number of observations
+    full: tuple[Sizes, ...]
+    data: tuple[str, ...] = ()  # real tables without which it is left out
+    seeds: bool = False  # the last size is a seed: tables give the median over seeds
+    threads: int | None = None  # where a group measures threads itself
+    cap_s: float = 3600.0  # a measurement that takes longer is ended, and larger ones of the same kind are not begun
+    quick_who: tuple[str, ...] = ()  # in the quick form only these
+    page: str = "benchmarks.md"  # where its results are told
+
+
+GROUPS: dict[str, Group] = {
+    "nmf": Group(
+        "Factorisation, rank 10, against scikit-learn's coordinate descent run to its end",
+        "foundation",
+        Quality("objective", "lower", 1e-4),
+        quick=((20_000, "easy", 0), (20_000, "hard", 0)),
+        full=(
+            *((100_000, kind, seed) for kind in ("easy", "hard") for seed in range(5)),
+            *((500_000, "hard", seed) for seed in range(3)),
+        ),
+        seeds=True,
+    ),
+    "graph": Group(
+        "Merged 20/80 µm graph",
+        "foundation",
+        Quality("nnz", "equal", 0.0),
+        quick=((30_000,),),
+        full=((100_000,), (1_000_000,)),
+    ),
+    "smoothing": Group(
+        "One smoothing step of 10 factors",
+        "foundation",
+        Quality("total", "equal", 1e-6),
+        quick=((30_000,),),
+        full=((100_000,), (1_000_000,)),
+    ),
+    "knn": Group(
+        "Exact 15 nearest neighbours on 10 factors",
+        "foundation",
+        Quality("total", "equal", 1e-5),
+        quick=((20_000,),),
+        full=((100_000,), (1_000_000,)),
+    ),
+    "leiden": Group(
+        "Leiden on the hybrid graph, building the library's graph included",
+        "foundation",
+        Quality("modularity", "higher", 0.01),
+        quick=((10_000,),),
+        full=((100_000,), (1_000_000,)),
+    ),
+    "pipeline": Group(
+        "Graph, factors, domains and metrics, against the published form",
+        "foundation",
+        Quality("ari", "higher", 0.02),
+        quick=((3_000,),),
+        full=((20_000,), (100_000,)),
+    ),
+    "pipeline_alone": Group(
+        "The same, where the published form does not run",
+        "foundation",
+        "no peer at this size",
+        quick=((20_000,),),
+        full=((1_000_000,),),
+    ),
+    "scaling": Group(
+        "Time and memory against cells",
+        "scaling",
+        Quality("value", "lower", 0.02),
+        quick=((1_000, "nmf"), (3_000, "nmf")),
+        full=(),
+    ),
+    "sweep": Group(
+        "Sweep of ranks × resolutions with all metrics, against the same runs one by one",
+        "evaluation",
+        Quality("ari", "equal", 0.02),
+        quick=((2_000, 2, 2),),
+        full=((20_000, 5, 5),),
+    ),
+    "sweep_alone": Group(
+        "Sweep of ranks × resolutions with all metrics, by itself",
+        "evaluation",
+        "no peer at this size",
+        quick=((2_000, 2, 2),),
+        full=((100_000, 5, 5),),
+    ),
+    "consensus": Group(
+        "Consensus NMF of the breast tumour's 34,451 cells: ranks 5, 8, 10, 12, 15, restarts of each (ours, the peer's)",
+        "consensus",
+        Quality("objective", "lower", 0.01),
+        quick=((1_000, 2, 2),),
+        full=((34_451, 20, 20),),
+        data=("xenium_breast_tiles.h5ad",),
+    ),
+    "rank_selection": Group(
+        "Planted ranks found: cells, kind of data, planted rank, first seed, loss, seeds",
+        "rank_selection",
+        "scored against the planted rank, no peer",
+        quick=((1_000, "factors", 5, 100, "frobenius", 1),),
+        full=tuple(
+            (10_000, kind, k, 100, "frobenius", 10) for kind in ("tissue", "factors") for k in (5, 10, 15)
+        ),  # seeds below 100 chose the defaults
+    ),
+    "n_domains": Group(
+        "Number of domains by rule, with the agreement (ARI) that it reaches: observations, tissue, rank, seed",
+        "n_domains",
+        "scored against known domains, no peer",
+        quick=((700, "spots_11", 10, 7),),
+        full=tuple(
+            (n, case, rank, 7)
+            for rank in (10, 15)
+            for n, cases in {
+                428: ("pdac", "pdac_hvg"),
+                613: ("her2", "her2_hvg"),
+                700: ("spots_11", "spots_12", "spots_13", "spots_14"),
+                1_549: ("starmap",),
+                4_000: ("cells_11", "cells_12", "cells_13", "cells_14"),
+            }.items()
+            for case in cases
+        ),
+        page="domains_evidence.md",
+    ),
+    "colocalization": Group(
+        "Co-localisation of 20 types on the contact graph, against 1,000 permutations",
+        "colocalization",
+        Quality("correlation", "equal", 1e-3),
+        quick=((10_000,),),
+        full=((100_000,),),
+    ),
+    "colocalization_alone": Group(
+        "The same, exact only", "colocalization", "no peer at this size", quick=((100_000,),), full=((1_000_000,),)
+    ),
+    "real_tissues": Group(
+        "Domains on real tissues, by ours and by what a user would try",
+        "real_tissues",
+        "all scores stand in docs/evaluation.md",
+        quick=((428, "pdac_a_st"),),
+        full=((428, "pdac_a_st"), (613, "her2st_H1"), (1_549, "starmap_v1_1020"), (34_451, "xenium_breast_tiles")),
+        quick_who=("spanmf", "PCA, Leiden"),
+        page="evaluation.md",
+    ),
+    "deconvolution": Group(
+        "Cell types in spots: error of the fractions (kind of section, seed)",
+        "deconvolution",
+        Quality("error", "lower", 0.03),
+        quick=((428, "mixes", 2000),),
+        full=(
+            *(
+                (428, kind, seed)
+                for kind, n_seeds in (("mixes", 10), ("platform", 10), ("starmap", 10), ("paper", 5))
+                for seed in range(2000, 2000 + n_seeds)  # those below 1000 chose the defaults
+            ),
+            (50_000, "speed", 2000),
+        ),
+        data=("pdac_a_st.h5ad", "pdac_a_sc_ref.h5ad", "starmap_v1_1020.h5ad"),
+        seeds=True,
+    ),
+    "stl_paper": Group(
+        "The tests of the STL-NMF paper, rebuilt",
+        "stl_paper",
+        Quality("error", "lower", 0.03, against=("NNLS",)),
+        quick=((256, "square2x2"),),
+        full=(
+            (256, "square2x2"), (195, "circle2x2"), (428, "clean3"), (428, "noisy3"), (428, "clean5"),
+            (428, "noisy5"), (428, "real"),
+        ),
+        data=("pdac_a_st.h5ad", "stlnmf_synth_square2x2.h5ad"),
+        quick_who=("NNLS", "paper, untrained", "spanmf"),
+        page="deconvolution_published.md",
+    ),
+    "joint_seed": Group(
+        "Joint factors: SpatialMultiOmics' own benchmark (form, seeds; seconds of one run)",
+        "joint",
+        Quality("mean_accuracy", "higher", 0.0),
+        quick=((200, "text", 2),),
+        full=((200, "text", 20), (200, "code", 20)),
+    ),
+    "joint_types": Group(
+        "Joint factors: ten types of a generated tissue (cells, per cent without protein, seed)",
+        "joint",
+        Quality("ari", "higher", 0.0, against=("published form", "RNA alone", "protein alone", "scikit-learn NMF", "MOFA+")),
+        quick=((1_000, 30, 100),),
+        full=tuple((20_000, percent, seed) for percent in (0, 30) for seed in (100, 101, 102)),  # 0 and 1 chose the defaults
+        seeds=True,
+        quick_who=("scikit-learn NMF", "spanmf"),
+    ),
+    "joint_speed": Group(
+        "Joint factors: cells × genes and 30 proteins, rank 12",
+        "joint",
+        Quality("objective", "lower", 1e-4),
+        quick=((3_000, 100),),
+        full=((100_000, 400),),
+        quick_who=("scikit-learn NMF", "spanmf"),
+    ),
+    "joint_citeseq": Group(
+        "Joint factors: CD4 and CD8 T cells of a CITE-seq table, without the proteins that gate them (seeds)",
+        "joint",
+        "an AUC; RNA alone stands beside it",
+        quick=((200, 1),),
+        full=((200, 10),),
+        data=("citeseq_pbmc_10k_protein_v3.h5ad",),
+    ),
+}  # fmt: skip
+
+
+def is_ours(row: Row) -> bool:
+    """Rows of ours are named ``spanmf`` or ``spanmf, variant``."""
+    return str(row["who"]).startswith("spanmf")
+
+
+def judge(rows: list[Row], quality: Quality | str) -> list[Row]:
+    """Rows of one task, each with ``same`` (True, False or None: not compared) and ``judged`` in words.
+
+    Ours are held against the best peer. A result that is better than the peer's is no reproach.
+    """
+    if isinstance(quality, str):
+        return [row | {"same": None, "judged": ""} for row in rows]
+    values = {r["who"]: r[quality.field] for r in rows if isinstance(r.get(quality.field), int | float)}
+    peers = [w for w in values if not w.startswith("spanmf") and (not quality.against or w in quality.against)]
+    best = (max if quality.better == "higher" else min)((values[w] for w in peers), default=None)
+    return [row | _verdict(values.get(row["who"]), best, quality) if is_ours(row) else row for row in rows]
+
+
+def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
+    if value is None or best is None:
+        return {"same": None, "judged": "not compared: " + ("no peer ran" if best is None else f"no {quality.field}")}
+    off = (value - best) / (abs(best) or 1.0)
+    worse = {"lower": off, "higher": -off, "equal": abs(off)}[quality.better]
+    same = bool(worse <= quality.within)  # NaN is not the same
+    word = "WORSE" if not same else "same" if worse >= -quality.within else "better"
+    return {"same": same, "off": off, "judged": f"{word}: {quality.field} {off:+.1e}"}
