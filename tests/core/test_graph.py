@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import pickle
+
 import numba
 import numpy as np
 import pytest
@@ -58,6 +61,24 @@ def test_editing_one_matrix_leaves_the_other() -> None:
     A.data[A.data < 2] = 0
     A.eliminate_zeros()
     np.testing.assert_array_equal(D.toarray(), before[1])
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="this system has no such memory")
+def test_large_graphs_are_ordinary_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their memory is had in another way; everything that is done to matrices must work on them all the same."""
+    coords, codes = _points(2)
+    usual = _graph.radius_graph(coords, codes, 8.0, 25.0)
+    monkeypatch.setattr(_graph, "HUGE_PAGES_FROM", 1)
+    large = _graph.radius_graph(coords, codes, 8.0, 25.0)
+    for A, B in zip(usual, large, strict=True):
+        assert type(B.data.base) is not type(A.data.base)
+        np.testing.assert_array_equal(A.toarray(), B.toarray())
+        np.testing.assert_array_equal(A.toarray(), pickle.loads(pickle.dumps(B)).toarray())
+        np.testing.assert_array_equal((A @ A).toarray(), (B @ B).toarray())
+        B.data[:5] = 0
+        B.eliminate_zeros()
+        assert B.nnz <= A.nnz - 5
+    assert large[0].data.flags.writeable
 
 
 @pytest.mark.parametrize("rings", [1, 2, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ FIRST_RING = 1.3  # first ring of a lattice, in units of its pitch: beyond 1, sh
 LATTICE_SPREAD = 0.15  # 5 % quantile to median of nearest-neighbour distances: 0–10 % on lattices, 34–48 % on cells
 LATTICE_MISFIT = 0.25  # most that spots of an array may be off their places, in units of the pitch
 COMBINE = ("max", "sum", "mean")
+BLOCKS = 256  # shares of the bins that threads take one by one
+HUGE_PAGES_FROM = 1 << 22  # bytes from which numpy asks for huge pages
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def radius_graph(
     but coincident ones are linked, with the stored distance 0. Both matrices are float32 CSR with sorted indices.
 
     Points are put into square bins as wide as the radius and sorted by library and bin, so that the candidates of a
-    bin are three (in 3-D nine) contiguous runs.
+    bin are three (in 3-D nine) contiguous runs, which are copied and sorted once for all points of the bin.
     """
     n = len(coords)
     radius = max(contact_radius, context_radius)
@@ -135,29 +138,43 @@ def radius_graph(
     near = weights.get(combine, (contact_weight + context_weight) / 2) if context_radius else contact_weight
     keys, strides = _bin_keys(coords, codes, radius)
     order = np.argsort(keys, kind="stable")
-    points = np.zeros((3, n))
-    points[: coords.shape[1]] = coords[order].T
+    places = np.zeros((3, n))
+    places[: coords.shape[1]] = coords[order].T
     bins, starts = np.unique(keys[order], return_index=True)
     starts = np.append(starts, n)
     runs = _runs(bins, starts, strides)
+    most = int((runs[:, :, 1] - runs[:, :, 0]).sum(1).max(initial=0))  # candidates of a bin
+    grid = (places, order.astype(np.int32), starts, runs, most)
     degree = np.zeros(n, dtype=np.int64)
     with threads_for(50 * n):
-        _count(points, order, starts, runs, radius**2, degree)
+        _count(*grid, radius**2, degree)
     indptr = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(degree, out=indptr[1:])
     nnz = int(indptr[-1])
-    indices = np.empty(nnz, dtype=np.int32)
-    data = np.empty(nnz, dtype=np.float32)
-    lengths = np.empty(nnz, dtype=np.float32)
+    # nothing is shared: who edits one of the two must not change the other
+    indices, also = _small_pages(nnz, np.int32), _small_pages(nnz, np.int32)
+    data, lengths = _small_pages(nnz, np.float32), _small_pages(nnz, np.float32)
     with threads_for(50 * n):
         _fill(
-            points, order, starts, runs, radius**2, contact_radius**2,
-            np.float32(near), np.float32(context_weight), int(degree.max(initial=0)), indptr, indices, data, lengths,
+            *grid, radius**2, contact_radius**2, np.float32(near), np.float32(context_weight),
+            indptr, indices, also, data, lengths,
         )  # fmt: skip
     if nnz < 2**31 - 1:
         indptr = indptr.astype(np.int32)
-    # nothing is shared: who edits one of the two must not change the other
-    return _csr(data, indices, indptr, n), _csr(lengths, indices.copy(), indptr.copy(), n)
+    return _csr(data, indices, indptr, n), _csr(lengths, also, indptr.copy(), n)
+
+
+def _small_pages(n: int, dtype: Any) -> Array:
+    """As ``np.empty``, but not in the huge pages that numpy asks for.
+
+    A virtual machine that hands freed memory back to its host takes three times as long to touch huge pages first, and
+    that is most of the time a large graph takes; elsewhere the two are alike.
+    """
+    n_bytes = n * np.dtype(dtype).itemsize
+    if n_bytes < HUGE_PAGES_FROM or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(n, dtype=dtype)
+    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype=dtype)
 
 
 def _csr(data: Array, indices: Array, indptr: Array, n: int) -> sp.csr_matrix:
@@ -196,42 +213,78 @@ def _runs(bins: Array, starts: Array, strides: Array) -> Array:
     return out
 
 
+@njit(cache=True)
+def _gather(places, order, runs, b, near, names):
+    """Copy the places and names of the candidates of bin ``b`` side by side: the loops over them become vectors."""
+    m = 0
+    for run in range(runs.shape[1]):
+        for j in range(runs[b, run, 0], runs[b, run, 1]):
+            for axis in range(3):
+                near[axis, m] = places[axis, j]
+            names[m] = order[j]
+            m += 1
+    return m
+
+
+@njit(cache=True)
+def _sort(near, names, m, sorted_near, sorted_names):
+    """Put candidates in order of their names by counting, a plain vector loop: all rows of the bin are then sorted."""
+    for e in range(m):
+        rank = np.int32(0)
+        for f in range(m):
+            rank += np.int32(names[f] < names[e])
+        for axis in range(3):
+            sorted_near[axis, rank] = near[axis, e]
+        sorted_names[rank] = names[e]
+
+
 @njit(cache=True, parallel=True)
-def _count(points, order, starts, runs, r2, degree):
-    for b in prange(len(starts) - 1):
-        for i in range(starts[b], starts[b + 1]):
-            x, y, z = points[0, i], points[1, i], points[2, i]
-            found = -1  # itself
-            for run in range(runs.shape[1]):
-                for j in range(runs[b, run, 0], runs[b, run, 1]):
-                    dx, dy, dz = points[0, j] - x, points[1, j] - y, points[2, j] - z
+def _count(places, order, starts, runs, most, r2, degree):
+    n_bins = len(starts) - 1
+    for block in prange(BLOCKS):
+        near = np.empty((3, most))
+        names = np.empty(most, dtype=np.int32)
+        for b in range(n_bins * block // BLOCKS, n_bins * (block + 1) // BLOCKS):
+            m = _gather(places, order, runs, b, near, names)
+            xs, ys, zs = near[0], near[1], near[2]
+            for i in range(starts[b], starts[b + 1]):
+                x, y, z = places[0, i], places[1, i], places[2, i]
+                found = -1  # itself
+                for j in range(m):
+                    dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
                     found += dx * dx + dy * dy + dz * dz <= r2
-            degree[order[i]] = found
+                degree[order[i]] = found
 
 
 @njit(cache=True, parallel=True)
-def _fill(points, order, starts, runs, r2, contact2, near, far, longest, indptr, indices, data, lengths):
-    for b in prange(len(starts) - 1):
-        squares = np.empty(longest + 1)
-        found = np.empty(longest + 1, dtype=np.int32)
-        for i in range(starts[b], starts[b + 1]):
-            x, y, z = points[0, i], points[1, i], points[2, i]
-            m = 0
-            for run in range(runs.shape[1]):
-                for j in range(runs[b, run, 0], runs[b, run, 1]):
-                    dx, dy, dz = points[0, j] - x, points[1, j] - y, points[2, j] - z
-                    d2 = dx * dx + dy * dy + dz * dz
-                    squares[m] = d2  # kept only if m moves on: no branch to mispredict
-                    found[m] = order[j]
-                    m += (d2 <= r2) & (j != i)
-            first = indptr[order[i]]
-            for e in range(m):
-                rank = np.int32(0)  # sorting by counting is a plain vector loop, and rows are short
-                for f in range(m):
-                    rank += np.int32(found[f] < found[e])
-                indices[first + rank] = found[e]
-                lengths[first + rank] = np.sqrt(squares[e])
-                data[first + rank] = near if squares[e] <= contact2 else far
+def _fill(places, order, starts, runs, most, r2, contact2, weight, far, indptr, indices, also, data, lengths):
+    n_bins = len(starts) - 1
+    for block in prange(BLOCKS):
+        unsorted, near = np.empty((3, most)), np.empty((3, most))
+        unsorted_names, names = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
+        squares, kept = np.empty(most), np.empty(most)
+        found = np.empty(most, dtype=np.int32)
+        for b in range(n_bins * block // BLOCKS, n_bins * (block + 1) // BLOCKS):
+            m = _gather(places, order, runs, b, unsorted, unsorted_names)
+            _sort(unsorted, unsorted_names, m, near, names)
+            xs, ys, zs = near[0], near[1], near[2]
+            for i in range(starts[b], starts[b + 1]):
+                x, y, z, own = places[0, i], places[1, i], places[2, i], order[i]
+                for j in range(m):
+                    dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
+                    squares[j] = dx * dx + dy * dy + dz * dz
+                n_found = 0
+                for j in range(m):  # written always, kept only if the count moves on: no branch to mispredict
+                    kept[n_found] = squares[j]
+                    found[n_found] = names[j]
+                    n_found += (squares[j] <= r2) & (names[j] != own)
+                first = indptr[own]
+                for e in range(n_found):
+                    indices[first + e] = found[e]
+                    also[first + e] = found[e]
+                for e in range(n_found):
+                    lengths[first + e] = np.sqrt(kept[e])
+                    data[first + e] = weight if kept[e] <= contact2 else far
 
 
 def row_normalised(A: sp.csr_matrix) -> sp.csr_matrix:
