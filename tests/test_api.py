@@ -24,6 +24,7 @@ SIGNATURES = {
             "preset": None,
             "table_key": None,
             "key_added": "contact",
+            "store": True,
             "copy": False,
         },
     ),

@@ -492,6 +492,15 @@ def check_edges(A: Any, key: str) -> None:
         raise ValueError(msg)
 
 
+def fail_not_stored(key: str, contact_radius: float, context_radius: float) -> NoReturn:
+    """A graph that is described is asked for as a matrix."""
+    msg = (
+        f"The graph {key!r} is described, not stored (`store=False`), and here its matrix is needed. Store it: "
+        f"`sn.gr.contact_neighbors(adata, {contact_radius:g}, {context_radius:g}, store=True)`, with the other options of before."
+    )
+    raise KeyError(msg)
+
+
 def check_libraries(codes: np.ndarray, names: Sequence[str], library_key: str | None) -> None:
     """Every library needs two observations to have a graph."""
     lone = [name for name, size in zip(names, np.bincount(codes, minlength=len(names)), strict=True) if size < 2]

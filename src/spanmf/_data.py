@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from . import _checks, _keys
-from .core import _scale
+from .core import _scale, _tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -135,6 +135,8 @@ def graph_key(adata: AnnData, connectivity_key: str | None = None, hint: str = G
         for key in (base, _keys.GraphKeys(base).connectivities):
             if key in adata.obsp:
                 return key
+        if _description(adata, base) is not None:
+            return _keys.GraphKeys(base.removesuffix(_keys.CONNECTIVITIES_SUFFIX)).connectivities
     found = "No spatial graph" if connectivity_key is None else f"No graph {connectivity_key!r}"
     msg = f"{found} in `adata.obsp`, which holds {_checks._listed(adata.obsp)}. {hint}"
     raise KeyError(msg)
@@ -146,13 +148,43 @@ def get_graph(adata: AnnData, connectivity_key: str | None = None, hint: str = G
     The stored graph is never changed: a copy is made where it has another form.
     """
     key = graph_key(adata, connectivity_key, hint)
+    if key not in adata.obsp:
+        params = _description(adata, key)
+        _checks.fail_not_stored(key, params["contact_radius"], params["context_radius"])
     A = adata.obsp[key]
     _checks.check_square(A, adata.n_obs, f"`adata.obsp[{key!r}]`")
     return as_graph(A), key
 
 
+def find_graph(adata: AnnData, connectivity_key: str | None = None) -> tuple[_tiles.AnyGraph, str]:
+    """A graph as :func:`get_graph` gives it, or one that is described in ``uns`` and made tile by tile; its full key.
+
+    The key is the one that a stored graph of this name has.
+    """
+    key = graph_key(adata, connectivity_key)
+    params = None if key in adata.obsp else _description(adata, key)
+    if params is None:
+        return get_graph(adata, key)
+    codes, _ = get_libraries(adata, params.get("library_key"))
+    radii = float(params["contact_radius"]), float(params["context_radius"])
+    weights = {name: float(params[name]) for name in ("contact_weight", "context_weight")}
+    coords = get_coordinates(adata, str(params["spatial_key"]))
+    return _tiles.RadiusGraph(coords, codes, *radii, **weights, combine=str(params["combine"])), key
+
+
+def _description(adata: AnnData, key: str) -> Mapping[str, Any] | None:
+    """Parameters of a graph that ``gr.contact_neighbors(store=False)`` described."""
+    run = adata.uns.get(_keys.GraphKeys(key.removesuffix(_keys.CONNECTIVITIES_SUFFIX)).neighbors)
+    if not hasattr(run, "get") or "connectivities_key" in run:
+        return None
+    params = run.get("params")
+    return params if hasattr(params, "get") and params.get("method") == "radius" else None
+
+
 def as_graph(A: Any) -> sp.csr_matrix:
     """Any square matrix of weights as canonical float32 CSR without a diagonal (copied only where it must be)."""
+    if isinstance(A, _tiles.RadiusGraph):
+        return A
     A = sp.csr_matrix(A) if not sp.issparse(A) else A.tocsr()
     if A.dtype != np.float32:
         A = A.astype(np.float32)

@@ -24,11 +24,10 @@ from scipy.spatial import cKDTree
 from scipy.stats import binom, nbinom, norm, poisson
 
 from ._joincount import _falling, _ratio
+from ._tiles import AnyGraph, parts_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import scipy.sparse as sp
 
 RARE = 60  # labels of so few observations are looked at one by one where the degrees are uneven
 SKEW_OFF = 0.25  # difference in skewness from the negative binomial above which the places of a rare label are drawn
@@ -55,10 +54,15 @@ class Moments(NamedTuple):
     variance: np.ndarray
 
 
-def pair_counts(A: sp.csr_matrix, codes: np.ndarray, groups: np.ndarray, n_labels: int, n_groups: int) -> Counts:
+def pair_counts(A: AnyGraph, codes: np.ndarray, groups: np.ndarray, n_labels: int, n_groups: int) -> Counts:
     """Join counts by group. ``A`` symmetric without diagonal; observations with ``codes < 0`` are as if not there."""
     codes, groups = np.asarray(codes, dtype=np.int32), np.asarray(groups, dtype=np.int32)
-    J, T2, r, crossing = _pair_counts(A.indptr, A.indices, A.data, codes, groups, n_labels, n_groups)
+    J, T2, r, crossing = np.zeros((n_groups, n_labels, n_labels)), np.zeros(n_groups), np.zeros(len(codes)), 0.0
+    for part in parts_of(A):
+        B, ids = part.A, part.ids
+        sums = _pair_counts(B.indptr, B.indices, B.data, codes[ids], groups[ids], n_labels, n_groups)
+        J, T2, crossing = J + sums[0], T2 + sums[1], crossing + sums[3]
+        r[ids] += sums[2]
     known = codes >= 0
     n = np.zeros((n_groups, n_labels), dtype=np.int64)
     np.add.at(n, (groups[known], codes[known]), 1)
@@ -205,12 +209,13 @@ class Places(NamedTuple):
     n_others: int
 
 
-def draw_places(A: sp.csr_matrix, members: np.ndarray, n_a: int, rng: np.random.Generator) -> Places:
+def draw_places(A: AnyGraph, members: np.ndarray, n_a: int, rng: np.random.Generator) -> Places:
     """Draw the places of a rare label N_DRAWS times among the labelled observations (``members``) of a group."""
     is_member = np.zeros(A.shape[0], dtype=np.bool_)
     is_member[members] = True
     draws = np.array([members[rng.choice(len(members), n_a, replace=False, shuffle=False)] for _ in range(N_DRAWS)])
-    within, leaving, squares = _draw_edges(A.indptr, A.indices, is_member, draws)
+    rows = rows_of(A, np.unique(draws))
+    within, leaving, squares = _draw_edges(rows.indptr, rows.indices, is_member, draws)
     return Places(within, leaving, squares, len(members) - n_a)
 
 
@@ -270,9 +275,13 @@ def shifted_codes(
         yield codes[tree.query(moved)[1]]
 
 
-def cross_counts(A: sp.csr_matrix, codes: np.ndarray, others: np.ndarray, n_labels: int) -> np.ndarray:
+def cross_counts(A: AnyGraph, codes: np.ndarray, others: np.ndarray, n_labels: int) -> np.ndarray:
     """Edges between observations of label a and those that another labelling calls b, both ways averaged."""
-    J = _cross_counts(A.indptr, A.indices, A.data, codes.astype(np.int32), others.astype(np.int32), n_labels)
+    codes, others = codes.astype(np.int32), others.astype(np.int32)
+    J = np.zeros((n_labels, n_labels))
+    for part in parts_of(A):
+        B, ids = part.A, part.ids
+        J += _cross_counts(B.indptr, B.indices, B.data, codes[ids], others[ids], n_labels)
     return (J + J.T) / 2 * (np.ones(J.shape) - np.eye(n_labels) / 2)
 
 
@@ -291,12 +300,17 @@ def _cross_counts(indptr, indices, data, codes, others, n_labels):
 
 
 def neighbour_counts(
-    A: sp.csr_matrix, codes: np.ndarray, groups: np.ndarray, n_labels: int, *, include_self: bool
+    A: AnyGraph, codes: np.ndarray, groups: np.ndarray, n_labels: int, *, include_self: bool
 ) -> np.ndarray:
     """Weight of each label among each observation's neighbours of its group (n × labels), in one pass over the graph."""
     counts = np.zeros((len(codes), n_labels))
-    codes = np.asarray(codes, dtype=np.int32)
-    _neighbour_counts(A.indptr, A.indices, A.data, codes, np.asarray(groups, dtype=np.int32), counts)
+    codes, groups = np.asarray(codes, dtype=np.int32), np.asarray(groups, dtype=np.int32)
+    for part in parts_of(A):
+        B, ids = part.A, part.ids
+        local = part.local(counts)
+        local[:] = 0
+        _neighbour_counts(B.indptr, B.indices, B.data, codes[ids], groups[ids], local)
+        part.put(local, counts)
     if include_self:
         known = np.flatnonzero(codes >= 0)
         counts[known, codes[known]] += 1

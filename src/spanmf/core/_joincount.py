@@ -12,13 +12,12 @@ observations carry the labels in question.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-if TYPE_CHECKING:
-    import scipy.sparse as sp
+from ._tiles import AnyGraph, parts_of
 
 
 class EdgeSums(NamedTuple):
@@ -31,15 +30,23 @@ class EdgeSums(NamedTuple):
     agreeing: float  # Σ w of the pairs with equal labels
 
 
-def edge_sums(A: sp.csr_matrix, codes: np.ndarray) -> EdgeSums:
+def edge_sums(A: AnyGraph, codes: np.ndarray) -> EdgeSums:
     """Sums over the edges of ``A`` (sorted CSR, no diagonal) between observations with ``codes >= 0``."""
-    S0, T2, agreeing, r = _edge_sums(A.indptr, A.indices, A.data, np.asarray(codes, dtype=np.int64))
+    codes = np.asarray(codes, dtype=np.int64)
+    r = np.zeros(len(codes))
+    S0, T2, agreeing = 0.0, 0.0, 0.0
+    for part in parts_of(A):
+        B = part.A
+        *sums, own = _edge_sums(B.indptr, B.indices, B.data, codes[part.ids], not part.is_whole)
+        S0, T2, agreeing = S0 + sums[0], T2 + sums[1], agreeing + sums[2]
+        r[part.ids] += own
     T3 = float(r @ r) - T2
     return EdgeSums(S0, T2, T3, S0 * S0 - 2 * T2 - 4 * T3, agreeing)
 
 
 @njit(cache=True)
-def _edge_sums(indptr, indices, data, codes):
+def _edge_sums(indptr, indices, data, codes, both_ways):
+    """``both_ways``: every edge has one back of the same weight, wherever that is stored."""
     n = codes.size
     cursor = indptr[:-1].copy()  # where row j is read when its partners i are met in ascending order
     r = np.zeros(n)
@@ -58,7 +65,9 @@ def _edge_sums(indptr, indices, data, codes):
             r[j] += w / 2
             if codes[i] == codes[j]:
                 agreeing += w
-            if j > i:  # the edge back, if there is one: ((w_ij + w_ji) / 2)² twice is w_ij²/2 + w_ji²/2 + w_ij w_ji
+            if both_ways:
+                T2 += w * w / 2
+            elif j > i:  # the edge back, if there is one: ((w_ij + w_ji) / 2)² twice is w_ij²/2 + w_ji²/2 + w_ij w_ji
                 c, end = cursor[j], indptr[j + 1]
                 while c < end and indices[c] < i:
                     c += 1

@@ -2,6 +2,7 @@ r"""Products of a graph with factors: smoothing :math:`W \leftarrow (1-\beta)W +
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -11,6 +12,7 @@ from numba import njit, prange
 
 from . import _ops
 from ._simd import FAST, LANE, gather, make_lanes
+from ._tiles import Part, RadiusGraph
 
 Array = np.ndarray
 ROWS_A_TASK = 4096
@@ -18,14 +20,23 @@ ROWS_A_TASK = 4096
 
 @dataclass(frozen=True)
 class Graph:
-    """A symmetric graph by rows and its degrees (row sums, float64)."""
+    """A symmetric graph by rows, stored or described, and its degrees (row sums, float64)."""
 
-    rows: _ops.Rows
+    rows: _ops.Rows | RadiusGraph
     degree: Array
+
+    def parts(self) -> Iterator[tuple[_ops.Rows, Part]]:
+        """Its rows: of a stored graph all at once, of a described one tile by tile."""
+        if isinstance(self.rows, RadiusGraph):
+            yield from ((_ops.as_rows(part.A), part) for part in self.rows.parts())
+        else:
+            yield self.rows, Part(None)
 
 
 def as_graph(A: Any) -> Graph:
-    """Wrap a CSR matrix of weights (no copy where it is float32 with int32 indices)."""
+    """Wrap a CSR matrix of weights (no copy where it is float32 with int32 indices), or a described graph."""
+    if isinstance(A, RadiusGraph):
+        return Graph(A, A.row_sums)
     rows = _ops.as_rows(A)
     return Graph(rows, _ops.row_sums(rows))
 
@@ -56,9 +67,11 @@ def roughness(graph: Graph, W: Any, neighbours: Any) -> float:
 def graph_product(graph: Graph, W: Any) -> Any:
     """``A W`` for padded W (n × width, float32)."""
     out = np.empty_like(W)
-    A = graph.rows
-    with _ops.threads_for(len(A.data)):
-        _product(A.indptr, A.indices, A.data, W, out, make_lanes(W.shape[1]))
+    for A, part in graph.parts():
+        local = part.local(out)
+        with _ops.threads_for(len(A.data)):
+            _product(A.indptr, A.indices, A.data, W[part.ids], local, make_lanes(W.shape[1]))
+        part.put(local, out)
     return out
 
 
@@ -77,11 +90,14 @@ def diffuse(graph: Graph, W: Array, beta: float = 0.6, n_steps: int = 2) -> Arra
     W = _ops.pad(W)
     out = np.empty_like(W)
     share = (beta / (graph.degree + 1)).astype(np.float32)
-    A = graph.rows
-    with _ops.threads_for(len(A.data)):
-        for _ in range(n_steps):
-            _step(A.indptr, A.indices, A.data, W, out, np.float32(1 - beta), share, make_lanes(W.shape[1]))
-            W, out = out, W
+    own, lanes = np.float32(1 - beta), make_lanes(W.shape[1])
+    for _ in range(n_steps):
+        for A, part in graph.parts():
+            local = part.local(out)
+            with _ops.threads_for(len(A.data)):
+                _step(A.indptr, A.indices, A.data, W[part.ids], local, own, share[part.ids], lanes)
+            part.put(local, out)
+        W, out = out, W
     return np.ascontiguousarray(W[:, :k])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -10,9 +11,7 @@ from scipy.spatial import cKDTree
 
 from . import _knn
 from ._joincount import EdgeSums, edge_sums
-
-if TYPE_CHECKING:
-    import scipy.sparse as sp
+from ._tiles import AnyGraph, parts_of
 
 
 def standardise(coords: np.ndarray, libraries: np.ndarray) -> np.ndarray:
@@ -70,7 +69,7 @@ def group_rows(groups: np.ndarray) -> list[np.ndarray]:
 
 
 def morans_i(
-    A: sp.csr_matrix, V: np.ndarray, assumption: Literal["randomisation", "normality"]
+    A: AnyGraph, V: np.ndarray, assumption: Literal["randomisation", "normality"]
 ) -> tuple[np.ndarray, float, np.ndarray]:
     r"""Moran's I of every column of ``V`` (n × k), its expectation and its standard deviation.
 
@@ -87,7 +86,7 @@ def morans_i(
     sums = edge_sums(A, np.zeros(n, dtype=np.int64))
     expected = -1 / (n - 1) if n > 1 else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        observed = n / np.float64(sums.S0) * _quadratic_forms(A.indptr, A.indices, A.data, Z) / ss
+        observed = n / np.float64(sums.S0) * _over_edges(_quadratic_forms, A, Z) / ss
         kurtosis = n * (squares * squares).sum(0) / ss**2
         moment = _under_permutation if assumption == "randomisation" else _under_normality
         variance = moment(n, sums, kurtosis) - expected**2
@@ -95,7 +94,7 @@ def morans_i(
 
 
 def gearys_c(
-    A: sp.csr_matrix, V: np.ndarray, assumption: Literal["randomisation", "normality"]
+    A: AnyGraph, V: np.ndarray, assumption: Literal["randomisation", "normality"]
 ) -> tuple[np.ndarray, float, np.ndarray]:
     r"""Geary's C of every column of ``V`` (n × k), its expectation and its standard deviation.
 
@@ -110,7 +109,7 @@ def gearys_c(
     ss = squares.sum(0)
     sums = edge_sums(A, np.zeros(n, dtype=np.int64))
     with np.errstate(divide="ignore", invalid="ignore"):
-        observed = (n - 1) / np.float64(2 * sums.S0) * _squared_differences(A.indptr, A.indices, A.data, Z) / ss
+        observed = (n - 1) / np.float64(2 * sums.S0) * _over_edges(_squared_differences, A, Z) / ss
         kurtosis = n * (squares * squares).sum(0) / ss**2
         moment = _geary_under_permutation if assumption == "randomisation" else _geary_under_normality
         variance = moment(n, sums, kurtosis)
@@ -151,6 +150,14 @@ def _under_normality(n: int, sums: EdgeSums, kurtosis: np.ndarray) -> np.ndarray
 def _cliff_ord(sums: EdgeSums) -> tuple[float, float, float]:
     """S0 = Σ w_ij, S1 = ½ Σ (w_ij + w_ji)², S2 = Σ_i (row sum + column sum)²."""
     return sums.S0, 2 * sums.T2, 4 * (sums.T2 + sums.T3)
+
+
+def _over_edges(kernel: Callable[..., np.ndarray], A: AnyGraph, Z: np.ndarray) -> np.ndarray:
+    """Sum of what a kernel gives for the parts of a graph (one value a column of Z)."""
+    total = np.zeros(Z.shape[1])
+    for part in parts_of(A):
+        total += kernel(part.A.indptr, part.A.indices, part.A.data, Z[part.ids])
+    return total
 
 
 @njit(cache=True)

@@ -12,6 +12,7 @@ from .._docs import doc
 from .._logging import status, timed
 from ..core import _colocalization as core
 from ..core._fdr import benjamini_hochberg
+from ..core._tiles import among
 from ._surroundings import surroundings, within
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
+
+    from ..core._tiles import AnyGraph
 
 STATISTICS = ("join_count", "prevalence", "edge_ratio")
 NULLS = ("labels", "toroidal")
@@ -157,7 +160,8 @@ def colocalization(
             "rng": rng if isinstance(rng, int) else None,
         }  # fmt: skip
         table.uns[key_added] = _data.provenance(params | source) | {"table": result}
-        notes += [f"{len(names)} labels, {A.nnz // 2} edges", f"added uns[{key_added!r}]"]
+        total = f"{counts.S0.sum() / 2:.7g} {'weight of' if weighted else ''} edges".replace("  ", " ")
+        notes += [f"{len(names)} labels, {total}", f"added uns[{key_added!r}]"]
     return result.copy()
 
 
@@ -250,7 +254,7 @@ class _Block:
 
 
 def _exact(
-    A: sp.csr_matrix,
+    A: AnyGraph,
     codes: np.ndarray,
     libraries: np.ndarray,
     counts: core.Counts,
@@ -277,7 +281,7 @@ def _exact(
 def _draw_uneven(
     lower: np.ndarray,
     upper: np.ndarray,
-    A: sp.csr_matrix,
+    A: AnyGraph,
     codes: np.ndarray,
     libraries: np.ndarray,
     counts: core.Counts,
@@ -296,7 +300,7 @@ def _draw_uneven(
 
 
 def _permuted(
-    A: sp.csr_matrix,
+    A: AnyGraph,
     codes: np.ndarray,
     libraries: np.ndarray,
     found: core.Moments,
@@ -310,7 +314,7 @@ def _permuted(
     with status("gr.colocalization: permutations", show=A.nnz * n_permutations > LONG):
         for g in range(n_groups):
             rows = np.flatnonzero(libraries == g)
-            own = A if n_groups == 1 else A[rows][:, rows]
+            own = A if n_groups == 1 else among(A, rows)
             known = codes[rows]
             for m, labels in enumerate(
                 _relabelled(known, None if coords is None else coords[rows], n_permutations, rng)
@@ -339,7 +343,7 @@ def _relabelled(codes: np.ndarray, coords: np.ndarray | None, n: int, rng: np.ra
 def _scores(
     statistic: str,
     preset: str | None,
-    A: sp.csr_matrix,
+    A: AnyGraph,
     codes: np.ndarray,
     libraries: np.ndarray,
     counts: core.Counts,
@@ -461,7 +465,7 @@ def _ring(A: sp.csr_matrix, D: sp.csr_matrix, low: float, high: float) -> sp.csr
     return type(A)((A.data[keep], A.indices[keep], indptr), shape=A.shape)
 
 
-def _warn_of_crossing(crossing: float, A: sp.csr_matrix, library_key: str | None) -> None:
+def _warn_of_crossing(crossing: float, A: AnyGraph, library_key: str | None) -> None:
     if crossing:
         share = crossing / (A.sum() / 2)
         _checks.warn(f"{share:.2%} of the edges join different {library_key!r}: they are left out.")

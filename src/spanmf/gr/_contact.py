@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,13 +11,14 @@ import pandas as pd
 from .. import _checks, _data, _keys
 from .._docs import doc
 from .._logging import logger, status, timed
-from ..core import _graph
+from ..core import _graph, _tiles
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
+LIKE_LIBRARIES = ("library", "sample", "slide", "batch", "core", "section", "tile")  # names of columns, also with "_id"
 PAPER = {"contact_radius": 20.0, "context_radius": 80.0}
 MIXED_LIBRARIES = 0.2  # share of contact edges between samples above which slides are said to overlap
 
@@ -35,6 +37,7 @@ def contact_neighbors(
     preset: Literal["paper"] | None = None,
     table_key: str | None = None,
     key_added: str = _keys.CONTACT,
+    store: bool = True,
     copy: bool = False,
 ) -> tuple[sp.csr_matrix, sp.csr_matrix] | None:
     r"""Link cells in contact and cells in each other's context.
@@ -70,6 +73,11 @@ def contact_neighbors(
     {table_key}
     key_added
         Base name of the slots.
+    store
+        ``False`` writes no matrix but only what the graph is. What smooths over it or counts its edges (:func:`spanmf.tl.snmf`,
+        :func:`spanmf.tl.hsnmf`, Moran's I, Geary's C, edge agreement, co-localisation, niches, the summary) then makes it anew from
+        the coordinates, some 65,000 observations at a time, with the same result: the memory of a tile in place of 16 bytes an edge,
+        for one search of the neighbours in every pass. See :doc:`/large_data`.
     copy
         Return the two matrices instead of writing them, as squidpy does.
 
@@ -82,7 +90,8 @@ def contact_neighbors(
     ``adata.obsp["contact_distances"]`` : :class:`scipy.sparse.csr_matrix`, n × n, float32
         Lengths of the edges, in the units of the coordinates; 0 is stored for coincident observations.
     ``adata.uns["contact_neighbors"]`` : dict
-        ``connectivities_key``, ``distances_key`` and ``params`` with the radii that were used.
+        ``connectivities_key``, ``distances_key`` and ``params`` with the radii that were used (``params`` alone, and nothing in
+        ``obsp``, with ``store=False``).
 
     Raises
     ------
@@ -90,7 +99,7 @@ def contact_neighbors(
         If the coordinates or the library column are missing.
     ValueError
         If coordinates are not finite or not 2-D or 3-D, if a radius is not positive or the context is smaller than the
-        contact, if all observations would be isolated, if a library has one observation only, or if the mean number of neighbours would exceed 1,000.
+        contact, if ``store=False`` is given with ``copy``, if all observations would be isolated, if a library has one observation only, or if the mean number of neighbours would exceed 1,000.
 
     References
     ----------
@@ -112,6 +121,10 @@ def contact_neighbors(
     table = _data.get_table(adata, table_key)
     _checks.check_choice("combine", combine, _graph.COMBINE)
     _checks.check_choice("preset", preset, (None, "paper"))
+    _checks.check_flag("store", store)
+    if copy and not store:
+        msg = "`copy=True` returns the matrices, which `store=False` does not make: leave out one of the two."
+        raise ValueError(msg)
     _checks.check_range("contact_weight", contact_weight, 0, open_low=True)
     _checks.check_range("context_weight", context_weight, 0, open_low=True)
     coords = _data.get_coordinates(table, spatial_key)
@@ -123,18 +136,23 @@ def contact_neighbors(
     _forecast(coords, codes, max(contact, context), space)
     with timed("gr.contact_neighbors") as notes:
         with status("spanmf: compiling kernels (once on this machine)", show=not _graph.is_compiled()):
-            A, D = _graph.radius_graph(
-                coords, codes, contact, context,
-                contact_weight=contact_weight, context_weight=context_weight, combine=combine,
-            )  # fmt: skip
-        if A.nnz == 0:
+            graph = _tiles.RadiusGraph(coords, codes, contact, context, contact_weight, context_weight, combine)
+            A, D = graph.tocsr() if store else (graph, None)
+            n_stored = A.nnz
+        if n_stored == 0:
             _checks.fail_isolated(contact, context, space.nearest)
         _warn_suspect(table, A, D, contact, library_key, space, source)
         if copy:
             return A, D
         keys = _keys.GraphKeys(key_added)
-        table.obsp[keys.connectivities] = A
-        table.obsp[keys.distances] = D
+        slots = {}
+        if store:
+            slots = {"connectivities_key": keys.connectivities, "distances_key": keys.distances}
+            table.obsp[keys.connectivities] = A
+            table.obsp[keys.distances] = D
+        else:
+            for key in (keys.connectivities, keys.distances):  # of an earlier graph of this name
+                table.obsp.pop(key, None)
         params: dict[str, Any] = {
             "contact_radius": contact,
             "context_radius": context,
@@ -148,16 +166,13 @@ def contact_neighbors(
             "median_nearest_distance": space.nearest,
             "method": "radius",
         }
-        table.uns[keys.neighbors] = {
-            "connectivities_key": keys.connectivities,
-            "distances_key": keys.distances,
-            "params": _data.storable(params),
-        }
+        table.uns[keys.neighbors] = slots | {"params": _data.storable(params)}
+        added = [f"obsp[{key!r}]" for key in slots.values()] + [f"uns[{keys.neighbors!r}]"]
         notes += [
             f"contact {contact:.4g}, context {context:.4g} (from the {source})",
             f"{len(names)} librar{'y' if len(names) == 1 else 'ies'}",
-            f"{A.nnz // 2} edges, {A.nnz / len(coords):.1f} neighbours a cell",
-            f"added obsp[{keys.connectivities!r}], obsp[{keys.distances!r}], uns[{keys.neighbors!r}]",
+            f"{n_stored // 2} edges, {n_stored / len(coords):.1f} neighbours a cell",
+            f"added {', '.join(added)}",
         ]
     return None
 
@@ -203,15 +218,15 @@ def _forecast(coords: np.ndarray, codes: np.ndarray, radius: float, space: _grap
 
 def _warn_suspect(
     table: AnnData,
-    A: sp.csr_matrix,
-    D: sp.csr_matrix,
+    A: _tiles.AnyGraph,
+    D: sp.csr_matrix | None,
     contact_radius: float,
     library_key: str | None,
     space: _graph.Spacing,
     source: str,
 ) -> None:
     """Warn of what looks like a mix-up of units, and of slides that lie on top of each other."""
-    isolated = int((_graph.degrees(A) == 0).sum())
+    isolated = int((_tiles.degrees(A) == 0).sum())
     if isolated > table.n_obs / 2:
         why = (
             "few spots of the array are left"
@@ -224,28 +239,29 @@ def _warn_suspect(
         )
     elif isolated:
         logger.info("%d of %d observations are isolated; they stay, and are not smoothed", isolated, table.n_obs)
-    if library_key is not None:
+    columns = [c for c in table.obs.columns if str(c).lower().removesuffix("_id") in LIKE_LIBRARIES]
+    if library_key is not None or not columns:
         return
-    rows = np.random.default_rng(0).integers(table.n_obs, size=min(table.n_obs, 2000))
-    sample = D[rows].tocoo()
-    near = sample.data <= contact_radius
-    i, j = rows[sample.row[near]], sample.col[near]
+    i, j = _some_contacts(A, D, contact_radius)
     if len(i) == 0:
         return
-    for column in table.obs.columns:
-        if str(column).lower().removesuffix("_id") in (
-            "library",
-            "sample",
-            "slide",
-            "batch",
-            "core",
-            "section",
-            "tile",
-        ):
-            codes = pd.factorize(table.obs[column])[0]
-            share = float((codes[i] != codes[j]).mean())
-            if share > MIXED_LIBRARIES:
-                _checks.warn(
-                    f"{share:.0%} of the contact edges join different values of `adata.obs[{column!r}]`: slides seem to "
-                    f"lie on top of each other. Pass `library_key={column!r}` to keep them apart."
-                )
+    for column in columns:
+        codes = pd.factorize(table.obs[column])[0]
+        share = float((codes[i] != codes[j]).mean())
+        if share > MIXED_LIBRARIES:
+            _checks.warn(
+                f"{share:.0%} of the contact edges join different values of `adata.obs[{column!r}]`: slides seem to "
+                f"lie on top of each other. Pass `library_key={column!r}` to keep them apart."
+            )
+
+
+def _some_contacts(A: _tiles.AnyGraph, D: sp.csr_matrix | None, contact_radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the contact edges of a sample of observations."""
+    n = A.shape[0]
+    rows = np.random.default_rng(0).integers(n, size=min(n, 2000))
+    if D is None:
+        D = _tiles.rows_of(replace(A, context_radius=0.0), rows)  # whose weights may be longer than the radius
+        D.data[:] = 0
+    sample = D[rows].tocoo()
+    near = sample.data <= contact_radius
+    return rows[sample.row[near]], sample.col[near]

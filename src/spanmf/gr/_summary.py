@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _data, _keys
 from .._docs import doc
-from ..core import _graph
+from ..core import _tiles
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,17 +58,20 @@ def graph_summary(
     1000
     """
     table = _data.get_table(adata, table_key)
-    A, full = _data.get_graph(table, key)
-    A = A.maximum(A.T).tocsr()  # a directed edge is one edge
+    A, full = _data.find_graph(table, key)
+    if full in table.obsp:
+        A = A.maximum(A.T).tocsr()  # a directed edge is one edge
     keys = _keys.GraphKeys(full.removesuffix(_keys.CONNECTIVITIES_SUFFIX))
     if library_key is None:
         recorded = table.uns.get(keys.neighbors, {}).get("params", {}).get("library_key")
         library_key = recorded if recorded in table.obs else None
     codes, names = _data.get_libraries(table, library_key)
-    degree = _graph.degrees(A)
-    rows = np.repeat(np.arange(table.n_obs), degree)
-    crossing = np.bincount(codes[rows], weights=codes[rows] != codes[A.indices], minlength=len(names)).astype(int)
-    coincident = _coincident(table, keys)
+    degree, crossing = _tiles.degrees(A), np.zeros(len(names), dtype=np.int64)
+    for part in _tiles.parts_of(A):
+        own = codes[part.ids]
+        from_ = np.repeat(own, np.diff(part.A.indptr))
+        crossing += np.bincount(from_, weights=from_ != own[part.A.indices], minlength=len(names)).astype(int)
+    coincident = _coincident(table, A, keys)
     out = {}
     if library_key is not None:
         for (name, members), n in zip(_data.iter_libraries(codes, names), crossing, strict=True):
@@ -94,8 +97,10 @@ def _describe(degree: np.ndarray, n_crossing: int, n_once: int, coincident: np.n
     }
 
 
-def _coincident(table: AnnData, keys: _keys.GraphKeys) -> np.ndarray | None:
-    """Whether an observation has a neighbour at the stored distance 0."""
+def _coincident(table: AnnData, A: _tiles.AnyGraph, keys: _keys.GraphKeys) -> np.ndarray | None:
+    """Whether an observation has a neighbour at distance 0."""
+    if isinstance(A, _tiles.RadiusGraph):
+        return _tiles.has_coincident(A)
     if keys.distances not in table.obsp:
         return None
     D = table.obsp[keys.distances].tocsr()

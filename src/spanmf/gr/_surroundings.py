@@ -8,10 +8,13 @@ import numpy as np
 
 from .. import _checks, _data, _keys
 from ..core import _graph
+from ..core._tiles import RadiusGraph, unweighted
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
     from anndata import AnnData
+
+    from ..core._tiles import AnyGraph
 
 
 def surroundings(
@@ -22,35 +25,39 @@ def surroundings(
     spatial_key: str,
     *,
     weighted: bool = False,
-) -> tuple[sp.csr_matrix, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """Symmetric graph without self-loops (every edge 1 unless ``weighted``), and what it was made from."""
     if radius is None:
-        A, key = _data.get_graph(table, connectivity_key)
+        A, key = _data.find_graph(table, connectivity_key)
         _checks.check_edges(A, key)
-        if not _is_ours(table, key):
+        if key in table.obsp and not _is_ours(table, key):
             A = _graph.symmetrised(A)
-        return (A if weighted else _ones(A)), {"connectivity_key": key}
+        return (A if weighted else unweighted(A)), {"connectivity_key": key}
     if connectivity_key is not None:
         msg = "Give `radius` or `connectivity_key`, not both: each says who is a neighbour."
         raise ValueError(msg)
-    A, _ = within(table, radius, libraries, spatial_key)
-    return A, {"radius": float(radius), "spatial_key": spatial_key}
+    return pairs(table, radius, libraries, spatial_key), {"radius": float(radius), "spatial_key": spatial_key}
 
 
 def within(
     table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str
 ) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """All pairs of a library within a radius (each 1), and their lengths."""
+    """All pairs of a library within a radius (each 1), and their lengths, as matrices."""
+    return pairs(table, radius, libraries, spatial_key).tocsr()
+
+
+def pairs(table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str) -> RadiusGraph:
+    """All pairs of a library within a radius (each 1), of which there are some and not far too many."""
     _checks.check_range("radius", radius, 0, open_low=True)
     coords = _data.get_coordinates(table, spatial_key)
     rng = np.random.default_rng(0)
     degree = _graph.expected_degree(coords, libraries, radius, rng)
     if degree > _checks.MAX_MEAN_DEGREE:
         _checks.fail_too_dense(radius, degree, len(coords), _graph.spacing(coords, libraries, rng).nearest)
-    A, D = _graph.radius_graph(coords, libraries, float(radius), contact_weight=1.0)
-    if A.nnz == 0:
+    A = RadiusGraph(coords, libraries, float(radius), contact_weight=1.0)
+    if degree == 0 and A.nnz == 0:  # none in the sample, and none at all
         _checks.fail_isolated(radius, 0.0, _graph.spacing(coords, libraries, rng).nearest)
-    return A, D
+    return A
 
 
 def _is_ours(table: AnnData, key: str) -> bool:
@@ -58,10 +65,3 @@ def _is_ours(table: AnnData, key: str) -> bool:
     run = table.uns.get(_keys.GraphKeys(key.removesuffix(_keys.CONNECTIVITIES_SUFFIX)).neighbors)
     params = run.get("params") if hasattr(run, "get") else None
     return hasattr(params, "get") and params.get("method") == "radius" and "contact_radius" in params
-
-
-def _ones(A: sp.csr_matrix) -> sp.csr_matrix:
-    """The same edges, each weighing 1 (the indices are shared: read only)."""
-    B = A.copy() if A.nnz == 0 else type(A)((np.ones_like(A.data), A.indices, A.indptr), shape=A.shape)
-    B.has_canonical_format = True
-    return B

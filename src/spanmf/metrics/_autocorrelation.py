@@ -13,8 +13,9 @@ from ..core._fdr import benjamini_hochberg
 from ._smoothing import run_params, smoothing_of
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
     from anndata import AnnData
+
+    from ..core._tiles import AnyGraph
 
 
 def values_of(adata: AnnData | None, values: Any, n_obs: int) -> tuple[np.ndarray, pd.Index]:
@@ -45,9 +46,9 @@ def warn_if_circular(adata: AnnData | None, values: Any, scored_on: str | None, 
         )
 
 
-def warn_if_nan(observed: np.ndarray, sd: np.ndarray, V: np.ndarray, A: sp.csr_matrix, name: str) -> None:
+def warn_if_nan(observed: np.ndarray, sd: np.ndarray, V: np.ndarray, A: AnyGraph, name: str) -> None:
     """Say why a number is not there."""
-    if not A.data.any():
+    if np.isnan(observed).all() and A.nnz == 0:
         _checks.warn(f"{name} is NaN: the graph has no edges.")
         return
     constant = np.flatnonzero(np.ptp(V, axis=0) == 0)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
 from .. import _checks
 from .._docs import doc
 from ..core import _joincount
+from ..core._tiles import unweighted
 from . import _inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
@@ -94,7 +96,7 @@ def edge_agreement(
     _checks.check_choice("preset", preset, (None, "paper"))
     adata, A, _ = _inputs.graph(data, connectivity_key, table_key)
     if preset is not None:
-        A = sp.csr_matrix((np.ones_like(A.data), A.indices, A.indptr), shape=A.shape)
+        A = unweighted(A)
     codes = _inputs.label_codes(adata, labels, A.shape[0])
     sums = _joincount.edge_sums(A, codes)
     if sums.S0 == 0:

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from .. import _checks, _data
+from ..core._tiles import RadiusGraph
 from ._places import Places, library_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import scipy.sparse as sp
     from anndata import AnnData
+
+    from ..core._tiles import AnyGraph
 
 
 def is_table(data: Any) -> bool:
@@ -67,12 +69,14 @@ def labelled_places(
 
 def graph(
     data: Any, connectivity_key: str | None, table_key: str | None
-) -> tuple[AnnData | None, sp.csr_matrix, str | None]:
-    """The table, if it is one, the graph (CSR without a diagonal) and its ``obsp`` key."""
+) -> tuple[AnnData | None, AnyGraph, str | None]:
+    """The table, if it is one, the graph (CSR without a diagonal, or a described one) and its ``obsp`` key."""
     if is_table(data):
         adata = _data.get_table(data, table_key)
-        A, key = _data.get_graph(adata, connectivity_key)
+        A, key = _data.find_graph(adata, connectivity_key)
         return adata, A, key
+    if isinstance(data, RadiusGraph):
+        return None, data, None
     n = getattr(data, "shape", (None,))[0]
     _checks.check_square(data, n, "The graph")
     return None, _data.as_graph(data), None

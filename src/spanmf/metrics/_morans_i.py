@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from ..core._tiles import AnyGraph
     from ._smoothing import Smoothing
 
 
@@ -137,12 +138,12 @@ def morans_i(
 
 def _smoother(
     adata: AnnData | None,
-    A: sp.csr_matrix,
+    A: AnyGraph,
     scored_on: str | None,
     how: Smoothing | None,
     beta: float | None,
     n_steps: int | None,
-) -> tuple[sp.csr_matrix, float, int]:
+) -> tuple[AnyGraph, float, int]:
     """Graph, share and steps of the smoothing that is to be repeated: as given, else as the run records them."""
     beta = how.beta if beta is None and how is not None else beta
     n_steps = how.n_steps if n_steps is None and how is not None else n_steps
@@ -156,4 +157,4 @@ def _smoother(
     _checks.check_range("n_steps", n_steps, 0, integer=True)
     if how is None or how.is_over(scored_on):
         return A, beta, n_steps
-    return _data.get_graph(adata, how.connectivity_key)[0], beta, n_steps
+    return _data.find_graph(adata, how.connectivity_key)[0], beta, n_steps

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import scipy.sparse as sp
     from anndata import AnnData
+
+    from ..core._tiles import AnyGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +142,12 @@ class Scorer:
     # --- what the table holds
 
     @cached_property
-    def _graph(self) -> tuple[sp.csr_matrix, str]:
+    def _graph(self) -> tuple[AnyGraph, str]:
         with _undefined_if(KeyError, ValueError):
-            return _data.get_graph(self.adata, self.connectivity_key)
+            return _data.find_graph(self.adata, self.connectivity_key)
 
     @property
-    def graph(self) -> sp.csr_matrix:
+    def graph(self) -> AnyGraph:
         """The graph that scores."""
         return self._graph[0]
 
@@ -158,10 +159,10 @@ class Scorer:
         except KeyError:
             return None
 
-    def another_graph(self, key: str) -> sp.csr_matrix | None:
+    def another_graph(self, key: str) -> AnyGraph | None:
         """Give the graph of this ``obsp`` key (with or without its suffix); None where it is gone."""
         try:
-            return _data.get_graph(self.adata, key)[0]
+            return _data.find_graph(self.adata, key)[0]
         except KeyError:
             return None
 

@@ -12,8 +12,9 @@ from ..core import _smooth, _spatial
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import scipy.sparse as sp
     from anndata import AnnData
+
+    from ..core._tiles import AnyGraph
 
 
 class Smoothing(NamedTuple):
@@ -47,8 +48,8 @@ def smoothing_of(params: Mapping[str, Any]) -> Smoothing | None:
 
 
 def smoothed_null(
-    A: sp.csr_matrix,
-    smoother: sp.csr_matrix,
+    A: AnyGraph,
+    smoother: AnyGraph,
     W: np.ndarray,
     *,
     beta: float,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from ..core._tiles import AnyGraph
+
 CLUSTERINGS = ("auto", "potts", "kmeans", "leiden")
 # alpha and resolution: best mean ARI of 25 pairs over generated and real tissues (docs/domains_evidence.md)
 PAPER = _fit.PAPER_NMF | {
@@ -203,7 +205,9 @@ def hsnmf(
     _checks.check_flag("smooth", smooth)
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
     plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, scale)
-    A, graph_key = _graph_in_use(table, connectivity_key, needed=smooth or plan.needs_graph)
+    A, graph_key = _graph_in_use(
+        table, connectivity_key, stored=plan.needs_matrix, needed=smooth or plan.needs_graph
+    )
     rng_ = _data.default_rng(rng, random_state)
     params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "rng": _fit.seed_of(rng, random_state)}
     with timed("tl.hsnmf") as notes:
@@ -251,11 +255,13 @@ def hsnmf(
     return table if copy else None
 
 
-def _graph_in_use(table: AnnData, connectivity_key: str | None, *, needed: bool) -> tuple[sp.csr_matrix, str | None]:
+def _graph_in_use(
+    table: AnnData, connectivity_key: str | None, *, stored: bool, needed: bool
+) -> tuple[AnyGraph, str | None]:
     """Give the spatial graph, or an empty one where space plays no part."""
     if not needed:
         return sp.csr_matrix((table.n_obs, table.n_obs), dtype=np.float32), None
-    A, key = _data.get_graph(table, connectivity_key)
+    A, key = (_data.get_graph if stored else _data.find_graph)(table, connectivity_key)
     _checks.check_edges(A, key)
     return A, key
 
@@ -274,7 +280,11 @@ class _Plan:
 
     @property
     def needs_graph(self) -> bool:
-        return self.clustering == "potts" or (self.clustering == "leiden" and self.alpha > 0)
+        return self.clustering == "potts" or self.needs_matrix
+
+    @property
+    def needs_matrix(self) -> bool:
+        return self.clustering == "leiden" and self.alpha > 0
 
     def graph_params(self) -> dict[str, Any]:
         return {"alpha": self.alpha, "n_neighbors": self.n_neighbors, "scale": self.scale, "method": "umap"}
@@ -325,14 +335,14 @@ class _Found:
     hybrid: tuple[sp.csr_matrix, sp.csr_matrix] | None = None
 
 
-def _cluster(Z: np.ndarray, A: sp.csr_matrix, plan: _Plan, rng: np.random.Generator) -> _Found:
+def _cluster(Z: np.ndarray, A: AnyGraph, plan: _Plan, rng: np.random.Generator) -> _Found:
     """Domains of the rows of Z."""
     if plan.clustering == "potts":
         return _Found(_domains.potts_mixture(Z, plan.n_domains, _smooth.as_graph(A), rng))
     if plan.clustering == "kmeans":
         return _Found(_domains.k_means(Z, plan.n_domains, rng)[0])
     seed, F, D = neighbours(Z, plan.n_neighbors, rng)
-    M = _graph.mix(A, F, plan.alpha)
+    M = _graph.mix(A if plan.needs_matrix else sp.csr_matrix(F.shape, dtype=np.float32), F, plan.alpha)
     with status(f"tl.hsnmf: Leiden ({plan.flavor})", show=len(Z) >= LARGE):
         if plan.n_domains is None:
             return _Found(_leiden.leiden(M, plan.resolution, flavor=plan.flavor, seed=seed), hybrid=(M, D))

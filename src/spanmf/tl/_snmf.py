@@ -9,15 +9,15 @@ import numpy as np
 from .. import _checks, _data
 from .._docs import doc
 from .._logging import timed
-from ..core import _graph, _smooth, _snmf
+from ..core import _smooth, _snmf, _tiles
 from . import _fit
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
     from ..core._solver import Result
+    from ..core._tiles import AnyGraph
 
 PAPER = _fit.PAPER_NMF | {"smoothing": "diffuse"}
 
@@ -127,7 +127,7 @@ def snmf(
     table = _data.get_table(adata, table_key)
     _checks.check_key_added(key_added)
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
-    A, graph_key = _data.get_graph(table, connectivity_key)
+    A, graph_key = _data.find_graph(table, connectivity_key)
     _checks.check_edges(A, graph_key)
     with timed("tl.snmf") as notes:
         problem = _fit.prepare(
@@ -174,7 +174,7 @@ def smoothing_params(smoothing: str, beta: float, n_steps: int, weight: float) -
 
 
 def smooth_factors(
-    problem: _fit.Problem, A: sp.csr_matrix, name: str, smoothing: str, *, beta: float, n_steps: int, weight: float
+    problem: _fit.Problem, A: AnyGraph, name: str, smoothing: str, *, beta: float, n_steps: int, weight: float
 ) -> tuple[Result, np.ndarray, np.ndarray]:
     """Factorise and smooth: the run, W and H."""
     result, W, H = raw_factors(problem, A, name, smoothing, weight)
@@ -182,11 +182,11 @@ def smooth_factors(
 
 
 def raw_factors(
-    problem: _fit.Problem, A: sp.csr_matrix, name: str, smoothing: str, weight: float
+    problem: _fit.Problem, A: AnyGraph, name: str, smoothing: str, weight: float
 ) -> tuple[Result, np.ndarray, np.ndarray]:
     """Factorise (under the graph term, if there is one): what does not depend on the steps of smoothing after it."""
     if smoothing == "laplacian":
-        graph = _smooth.as_graph(_graph.symmetrised(A))  # L = D − A takes an undirected graph
+        graph = _smooth.as_graph(_tiles.symmetrised(A))  # L = D − A takes an undirected graph
         result = _fit.factorise(problem, name, graph=graph, graph_weight=_snmf.relative_weight(graph, weight))
     else:
         result = _fit.factorise(problem, name)
@@ -194,7 +194,7 @@ def raw_factors(
 
 
 def smoothed(
-    problem: _fit.Problem, A: sp.csr_matrix, W: np.ndarray, H: np.ndarray, smoothing: str, *, beta: float, n_steps: int
+    problem: _fit.Problem, A: AnyGraph, W: np.ndarray, H: np.ndarray, smoothing: str, *, beta: float, n_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """W and H as they are kept, from those of the fit."""
     if smoothing == "laplacian":
