@@ -179,7 +179,7 @@ def hybrid(n: int) -> tuple[sp.csr_matrix, np.ndarray]:
     return adata.obsp["hybrid_connectivities"], adata.obs["domain"].cat.codes.to_numpy()
 
 
-def _judged(A: sp.csr_matrix, labels: np.ndarray, truth: np.ndarray, gamma: float) -> dict:
+def judged_labels(A: sp.csr_matrix, labels: np.ndarray, truth: np.ndarray, gamma: float) -> dict:
     from sklearn.metrics import adjusted_rand_score
 
     degree = np.asarray(A.sum(1), dtype=np.float64).ravel()
@@ -203,7 +203,7 @@ def leiden_peer(peers: list, n: int) -> dict:
     _, spent = timed(
         lambda: sc.tl.leiden(adata, 0.4, adjacency=A, flavor="igraph", n_iterations=2, directed=False, random_state=0)
     )
-    return spent | _judged(A, adata.obs["leiden"].astype(int).to_numpy(), truth, 0.4)
+    return spent | judged_labels(A, adata.obs["leiden"].astype(int).to_numpy(), truth, 0.4)
 
 
 def leiden_ours(peers: list, n: int) -> dict:
@@ -213,7 +213,7 @@ def leiden_ours(peers: list, n: int) -> dict:
 
     A, truth = hybrid(n)
     labels, spent = timed(lambda: _leiden.leiden(A, 0.4, flavor="networkit", seed=0))
-    return spent | _judged(A, labels, truth, 0.4)
+    return spent | judged_labels(A, labels, truth, 0.4)
 
 
 # --- pipeline ---------------------------------------------------------------------------------------------------------
@@ -245,13 +245,11 @@ def pipeline_peer(peers: list, n: int) -> dict:
 def pipeline_ours(peers: list, n: int) -> dict:
     from sklearn.metrics import adjusted_rand_score
 
-    import spanmf as sn
-
     small = _tissue(1500)
-    _run(sn, small, {})  # compiles
+    run_pipeline(small, {})  # compiles
     adata = _tissue(n)
     stages: dict[str, float] = {}
-    _, spent = timed(lambda: _run(sn, adata, stages))
+    _, spent = timed(lambda: run_pipeline(adata, stages))
     return spent | _told(float(adjusted_rand_score(adata.obs["domain"], adata.obs["hsnmf"])), stages)
 
 
@@ -262,8 +260,10 @@ def _told(ari: float, stages: dict[str, float]) -> dict:
     return {"ari": ari, "stages": {k: round(v, 2) for k, v in stages.items()}, "notes": f"ARI {ari:.3f}; {long}"}
 
 
-def _run(sn: Any, adata: Any, stages: dict[str, float]) -> None:
+def run_pipeline(adata: Any, stages: dict[str, float]) -> None:
     """Graph, factors, domains and the foundation's metrics, as the published form computes them."""
+
+    import spanmf as sn
 
     def stage(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         start = time.process_time()

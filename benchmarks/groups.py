@@ -34,9 +34,27 @@ class Group:
     data: tuple[str, ...] = ()  # real tables without which it is left out
     seeds: bool = False  # the last size is a seed: tables give the median over seeds
     threads: int | None = None  # where a group measures threads itself
-    cap_s: float = 3600.0  # a measurement that takes longer is ended, and larger ones of the same kind are not begun
+    cap_s: float = (
+        3600.0  # CPU seconds; a measurement that takes longer is ended, and larger ones of the same kind are not begun
+    )
     quick_who: tuple[str, ...] = ()  # in the quick form only these
     page: str = "benchmarks.md"  # where its results are told
+
+
+CURVE = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+
+
+def curve(title: str, quality: Quality, quick_who: tuple[str, ...] = ("spanmf",)) -> Group:
+    """One stage of the scaling figure."""
+    return Group(
+        f"Scaling: {title}",
+        "scaling",
+        quality,
+        quick=((1_000,),),
+        full=tuple((n,) for n in CURVE),
+        cap_s=600.0,
+        quick_who=quick_who,
+    )
 
 
 GROUPS: dict[str, Group] = {
@@ -92,13 +110,6 @@ GROUPS: dict[str, Group] = {
         "no peer at this size",
         quick=((20_000,),),
         full=((1_000_000,),),
-    ),
-    "scaling": Group(
-        "Time and memory against cells",
-        "scaling",
-        Quality("value", "lower", 0.02),
-        quick=((1_000, "nmf"), (3_000, "nmf")),
-        full=(),
     ),
     "sweep": Group(
         "Sweep of ranks × resolutions with all metrics, against the same runs one by one",
@@ -185,6 +196,13 @@ GROUPS: dict[str, Group] = {
         data=("pdac_a_st.h5ad", "pdac_a_sc_ref.h5ad", "starmap_v1_1020.h5ad"),
         seeds=True,
     ),
+    "deconvolution_alone": Group(
+        "Cell types in many spots, about 640 genes seen in each, 2,000 genes, 20 types, with the graph: memory",
+        "deconvolution",
+        Quality("error", "lower", 0.0),
+        quick=((20_000, 2000),),
+        full=((200_000, 2000), (1_000_000, 2000)),
+    ),
     "stl_paper": Group(
         "The tests of the STL-NMF paper, rebuilt",
         "stl_paper",
@@ -230,6 +248,12 @@ GROUPS: dict[str, Group] = {
         full=((200, 10),),
         data=("citeseq_pbmc_10k_protein_v3.h5ad",),
     ),
+    "scaling_nmf": curve("factorisation", Quality("objective", "lower", 1e-4), quick_who=()),
+    "scaling_graph": curve("merged 20/80 µm graph", Quality("nnz", "equal", 0.0)),
+    "scaling_smoothing": curve("one smoothing step", Quality("total", "equal", 1e-6)),
+    "scaling_knn": curve("15 nearest neighbours", Quality("total", "equal", 1e-5)),
+    "scaling_leiden": curve("Leiden", Quality("modularity", "higher", 0.01)),
+    "scaling_pipeline": curve("whole pipeline", Quality("ari", "higher", 0.02)),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Side-by-side runs of spanmf and its peers, the one entry point of the benchmarks.
 
     python benchmarks/run.py --quick            # every group in a small form, under five minutes
-    python benchmarks/run.py --only nmf,graph   # some groups at their full sizes; --list names them
+    python benchmarks/run.py --only 'nmf,joint_*'   # some groups at their full sizes; --list names them
     python benchmarks/run.py --docs             # the pages and figures of the docs from all results at hand
 
 Every measurement runs in a process of its own (peak memory is that of the process), ours and the peers' on the same data and
@@ -19,12 +19,14 @@ import argparse
 import json
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +36,7 @@ sys.path.insert(0, str(HERE))
 
 from common import DATA, LEFT_OUT  # noqa: E402
 from groups import GROUPS, Group, Row, judge  # noqa: E402
-from report import as_markdown, lines, write_pages, write_tables  # noqa: E402
+from report import as_markdown, lines, stored, write_pages, write_tables  # noqa: E402
 
 PACKAGES = (
     "spanmf", "numpy", "scikit-learn", "scipy", "numba", "scanpy", "squidpy", "igraph", "leidenalg", "networkit", "dask",
@@ -42,13 +44,14 @@ PACKAGES = (
 )  # fmt: skip
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FAILED, WORSE = 1, 3
+PATIENCE = 5  # wall seconds for each second of CPU that a measurement may take
 
 
 def main() -> int:
     """Run the chosen measurements and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every group in a small form")
-    parser.add_argument("--only", default="", help="groups to run, separated by commas: nmf,graph,…")
+    parser.add_argument("--only", default="", help="groups to run, separated by commas: 'nmf,graph,joint_*'")
     parser.add_argument("--list", action="store_true", help="name the groups and their sizes, and stop")
     parser.add_argument("--max-n", type=int, default=10**9, help="leave out larger sizes")
     parser.add_argument("--min-n", type=int, default=0, help="leave out smaller sizes")
@@ -57,9 +60,10 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help="write the pages and figures of the docs from all results")
     parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results, results/quick)")
     args = parser.parse_args()
-    only = args.only.split(",") if args.only else list(GROUPS)
-    if unknown := set(only) - set(GROUPS):
-        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    patterns = args.only.split(",") if args.only else ["*"]
+    only = [name for name in GROUPS if any(fnmatch(name, p) for p in patterns)]
+    if unknown := [p for p in patterns if not any(fnmatch(name, p) for name in GROUPS)]:
+        parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     out = args.out or HERE / "results" / ("quick" if args.quick else "")
     out.mkdir(parents=True, exist_ok=True)
     if args.docs:
@@ -87,7 +91,7 @@ def run(tasks: list[tuple], args: argparse.Namespace, out: Path) -> int:
             print(f"   {LEFT_OUT}{', '.join(missing)} (SPANMF_TEST_DATA names the folder of the real tables)")
             continue
         rows = []
-        for row in measure(task, group, args, done):
+        for row in measure(task, group, args, stored(out) + done):
             rows.append(row)
             store(row, out)
             failures += "failed" in row
@@ -128,19 +132,21 @@ def in_process(group: Group, task: tuple, who: str, rows: list[Row], threads: in
     command = [sys.executable, str(HERE / f"{group.module}.py"), task[0], who, *map(str, task[1:])]
     child = subprocess.Popen(
         command, env=os.environ | dict.fromkeys(THREADS, str(threads)), text=True, start_new_session=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: limit_memory(max_gib),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: limit(max_gib, group.cap_s),
     )  # fmt: skip
     try:
-        text, errors = child.communicate(json.dumps([r for r in rows if "wall_s" in r]), timeout=group.cap_s)
+        text, errors = child.communicate(json.dumps([r for r in rows if "wall_s" in r]), timeout=PATIENCE * group.cap_s)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
-        return {"ended": f"over {group.cap_s:.0f} s"}
+        return {"ended": f"over {PATIENCE * group.cap_s:.0f} s"}
     last = (errors.strip().splitlines() or [""])[-1]
     if child.returncode == 0:
         return json.loads(text.strip().splitlines()[-1])
     if LEFT_OUT in errors:
         return {"left_out": errors[errors.rindex(LEFT_OUT) + len(LEFT_OUT) :].strip()[:500]}
+    if child.returncode == -signal.SIGXCPU:
+        return {"ended": f"over {group.cap_s:.0f} s of CPU"}
     if child.returncode in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT) or "MemoryError" in last:
         return {"ended": f"memory, with {max_gib:.0f} GiB at most"}
     return {"failed": errors[-2000:] or f"exit code {child.returncode}"}
@@ -167,18 +173,17 @@ def forecast(row: Row, before: list[Row], cap_s: float, max_gib: float) -> str:
     if "wall_s" not in last:
         return ""
     times = row["sizes"][0] / last["sizes"][0]
-    if last["wall_s"] * times > 1.5 * cap_s:
-        return f"over {cap_s:.0f} s: {last['wall_s']:.0f} s at {last['sizes'][0]:,}"
+    if last["cpu_s"] * times > cap_s:
+        return f"over {cap_s:.0f} s of CPU: {last['cpu_s']:.0f} s at {last['sizes'][0]:,}"
     if last.get("rise_gib", 0.0) * times > max_gib:
         return f"memory: {last['rise_gib']:.1f} GiB more at {last['sizes'][0]:,}"
     return ""
 
 
-def limit_memory(max_gib: float) -> None:
-    """Let an allocation beyond it fail, so that a measurement ends by itself and nobody else's process is killed."""
-    import resource
-
+def limit(max_gib: float, cap_s: float) -> None:
+    """Let an allocation beyond the memory fail, so that nobody else's process is killed, and end a process that takes too long."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(max_gib * 2**30),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(cap_s), int(cap_s) + 5))
 
 
 def machine(threads: int) -> Row:

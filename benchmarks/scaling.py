@@ -1,0 +1,319 @@
+"""Time and memory against the number of cells, 1,000 to 10 million, and the figure of docs/benchmarks.md.
+
+    python benchmarks/run.py --only 'scaling_*' --max-n 300000
+
+One generated tissue of 300 genes for all curves. What a stage starts from (the table, the factors, the graphs) is made by a
+process of its own and kept in ``benchmarks/results/data``, so that the peak of a measuring process is that of reading its
+input and of the work. Beyond a million cells the tissue is made of tissues of a million, side by side.
+
+The floor of the factorisation is the time in which its passes over X could be read from memory: the bytes that they touch, over the
+bandwidth of a dot product of a large vector with itself, measured in the same process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from common import HERE, Measurements, main, peak_gib, timed
+from foundation import RANK, judged_labels, objective, run_pipeline
+
+CACHE = HERE / "results" / "data"
+PIECE = 1_000_000
+RESOLUTION = 0.4
+FASTEST = 0.2  # seconds below which the best of five runs counts
+
+
+# --- what a stage starts from -----------------------------------------------------------------------------------------
+
+
+def stored(n: int, name: str) -> dict[str, np.ndarray]:
+    """Arrays that a stage starts from; made by a process of its own when they are not there yet."""
+    folder = CACHE / f"{name}-{n}"
+    if not folder.exists():
+        done = subprocess.run(
+            [sys.executable, __file__, "--make", name, str(n)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            msg = f"{name} of {n:,} cells could not be made: {done.stderr[-1500:]}"
+            raise RuntimeError(msg)
+    return {f.stem: np.load(f) for f in sorted(folder.glob("*.npy"))}
+
+
+def make(name: str, n: int) -> None:
+    """Write the arrays; the folder appears when it is whole."""
+    final, folder = CACHE / f"{name}-{n}", CACHE / f"{name}-{n}.part"
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, values in MAKERS[name](n).items():
+        np.save(folder / f"{key}.npy", values)
+    folder.rename(final)
+
+
+def made_tissue(n: int) -> dict[str, np.ndarray]:
+    """Log-normalised values, places, library and domain."""
+    import scanpy as sc
+
+    import spanmf as sn
+
+    out: dict[str, list[np.ndarray]] = defaultdict(list)
+    for piece in range(-(-n // PIECE)):
+        size = min(PIECE, n - piece * PIECE)
+        adata = sn.datasets.xenium_tissue(size, rng=piece)
+        sc.pp.normalize_total(adata)
+        sc.pp.log1p(adata)
+        X = sp.csr_matrix(adata.X, dtype=np.float32)
+        xy = np.asarray(adata.obsm["spatial"])
+        out["spatial"].append(xy + np.array([piece * 1.1 * np.ptp(xy[:, 0]), 0]))
+        out["library"].append(adata.obs["library"].cat.codes.to_numpy(dtype=np.int32) + 100 * piece)
+        out["domain"].append(adata.obs["domain"].cat.codes.to_numpy(dtype=np.int32))
+        out["data"].append(X.data)
+        out["indices"].append(X.indices.astype(np.int32))
+        out["counts"].append(np.diff(X.indptr))
+    arrays = {key: np.concatenate(out.pop(key)) for key in list(out)}
+    return arrays | {"indptr": np.r_[0, np.cumsum(arrays.pop("counts"), dtype=np.int64)]}
+
+
+def made_factors(n: int) -> dict[str, np.ndarray]:
+    """Smoothed factors, as they are and on the scale of distances."""
+    import spanmf as sn
+    from spanmf.core import _scale
+
+    adata = tissue(n)
+    sn.gr.contact_neighbors(adata, 20, 80, library_key="library")
+    sn.tl.snmf(adata, RANK)
+    W = adata.obsm["X_snmf"]
+    return {"W": W, "Z": _scale.rescale(W, adata.varm["snmf_loadings"].T, "gram")}
+
+
+def made_contact(n: int) -> dict[str, np.ndarray]:
+    """The merged graph."""
+    import spanmf as sn
+
+    adata = tissue(n, values=False)
+    sn.gr.contact_neighbors(adata, 20, 80, library_key="library")
+    return parts(adata.obsp["contact_connectivities"])
+
+
+def made_hybrid(n: int) -> dict[str, np.ndarray]:
+    """Half space, half neighbours in the factors."""
+    import anndata as ad
+
+    import spanmf as sn
+
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"X_z": stored(n, "factors")["Z"]})
+    adata.obsp["contact_connectivities"] = matrix(stored(n, "contact"), n)
+    sn.gr.hybrid_neighbors(adata, 0.5, use_rep="X_z", scale=None, connectivity_key="contact")
+    return parts(adata.obsp["hybrid_connectivities"])
+
+
+MAKERS: dict[str, Callable[[int], dict[str, np.ndarray]]] = {
+    "tissue": made_tissue, "factors": made_factors, "contact": made_contact, "hybrid": made_hybrid,
+}  # fmt: skip
+
+
+def parts(A: sp.csr_matrix) -> dict[str, np.ndarray]:
+    return {"data": A.data, "indices": A.indices, "indptr": A.indptr}
+
+
+def matrix(arrays: dict[str, np.ndarray], n: int, n_columns: int | None = None) -> sp.csr_matrix:
+    shape = (n, n_columns or n)
+    return sp.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape, copy=False)
+
+
+def tissue(n: int, values: bool = True) -> Any:
+    """The table, or its places alone."""
+    import anndata as ad
+    import pandas as pd
+
+    arrays = stored(n, "tissue")
+    X = matrix(arrays, n, int(arrays["indices"].max()) + 1) if values else sp.csr_matrix((n, 1), dtype=np.float32)
+    adata = ad.AnnData(X, obsm={"spatial": arrays["spatial"]})
+    for key in ("library", "domain"):
+        adata.obs[key] = pd.Categorical(arrays[key])
+    return adata
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def measured(function: Callable[[], Any]) -> tuple[Any, dict]:
+    """Seconds and memory; several runs where one is short."""
+    start = peak_gib()
+    result, spent = timed(function)
+    if spent["cpu_s"] < FASTEST:
+        result, again = timed(function, 4)
+        spent = min(spent, again, key=lambda s: s["cpu_s"]) | {"peak_gib": again["peak_gib"]}
+    return result, spent | {"start_gib": start, "rise_gib": spent["peak_gib"] - start}
+
+
+def bandwidth() -> float:
+    """Bytes a second that one core reads: the best of ten dot products of 256 MiB with themselves."""
+    x = np.ones(2**26, dtype=np.float32)
+    best = np.inf
+    for _ in range(10):
+        start = time.process_time()
+        np.dot(x, x)
+        best = min(best, time.process_time() - start)
+    return x.nbytes / best
+
+
+def counting(bytes_read: list[int]) -> None:
+    """Note the bytes of X at every pass of the engine."""
+    from spanmf.core import _ops
+
+    inner = _ops.hals_pass
+
+    def counted(X: Any, *args: Any, **kwargs: Any) -> Any:
+        bytes_read.append(X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
+        return inner(X, *args, **kwargs)
+
+    _ops.hals_pass = counted
+
+
+def nmf_peer(peers: list, n: int) -> dict:
+    from sklearn.decomposition import NMF
+
+    X = tissue(n).X
+    model = NMF(RANK, init="nndsvda", max_iter=1000, random_state=0)
+    W, spent = measured(lambda: model.fit_transform(X))
+    return spent | {"objective": objective(X, W, model.components_), "notes": f"{model.n_iter_} iterations"}
+
+
+def nmf_ours(peers: list, n: int) -> dict:
+    import spanmf as sn
+
+    adata = tissue(n)
+    sn.tl.nmf(adata[:1000].copy(), RANK)  # compiles
+    bytes_read: list[int] = []
+    counting(bytes_read)
+
+    def run() -> None:
+        bytes_read.clear()
+        sn.tl.nmf(adata, RANK)
+
+    _, spent = measured(run)
+    value = objective(adata.X, adata.obsm["X_nmf"], adata.varm["nmf_loadings"].T)
+    speed, total = bandwidth(), float(sum(bytes_read))
+    floor = {"bandwidth": speed, "bytes_read": total, "floor_s": total / speed}
+    of_x = adata.X.data.nbytes + adata.X.indices.nbytes
+    notes = f"{total / of_x:.1f} times X read; floor {floor['floor_s']:.3g} s at {speed / 1e9:.1f} GB/s"
+    return spent | floor | {"objective": value, "notes": notes}
+
+
+def graph_peer(peers: list, n: int) -> dict:
+    import squidpy as sq
+
+    adata = tissue(n, values=False)
+    options = {"radius": 80.0, "coord_type": "generic", "library_key": "library"}
+    sq.gr.spatial_neighbors(adata[:1000].copy(), **options)
+    _, spent = measured(lambda: sq.gr.spatial_neighbors(adata, **options))
+    return spent | {"nnz": int(adata.obsp["spatial_connectivities"].nnz)}
+
+
+def graph_ours(peers: list, n: int) -> dict:
+    import spanmf as sn
+
+    adata = tissue(n, values=False)
+    sn.gr.contact_neighbors(adata[:1000].copy(), 20, 80, library_key="library")
+    _, spent = measured(lambda: sn.gr.contact_neighbors(adata, 20, 80, library_key="library"))
+    return spent | {"nnz": int(adata.obsp["contact_connectivities"].nnz)}
+
+
+def smoothing_peer(peers: list, n: int) -> dict:
+    A, W = matrix(stored(n, "contact"), n) + sp.eye_array(n, dtype=np.float32, format="csr"), stored(n, "factors")["W"]
+    P = (sp.diags_array(1 / np.asarray(A.sum(1)).ravel()) @ A).astype(np.float32).tocsr()
+    smooth, spent = measured(lambda: np.float32(0.4) * W + np.float32(0.6) * (P @ W))
+    return spent | {"total": float(smooth.sum(dtype=np.float64))}
+
+
+def smoothing_ours(peers: list, n: int) -> dict:
+    from spanmf.core import _smooth
+
+    graph, W = _smooth.as_graph(matrix(stored(n, "contact"), n)), stored(n, "factors")["W"]
+    _smooth.diffuse(graph, W, 0.6, 1)
+    smooth, spent = measured(lambda: _smooth.diffuse(graph, W, 0.6, 1))
+    return spent | {"total": float(smooth.sum(dtype=np.float64))}
+
+
+def knn_peer(peers: list, n: int) -> dict:
+    from scipy.spatial import cKDTree
+
+    Z = stored(n, "factors")["Z"]
+    (distances, _), spent = measured(lambda: cKDTree(Z).query(Z, k=15))
+    return spent | {"total": float(distances.sum())}
+
+
+def knn_ours(peers: list, n: int) -> dict:
+    from spanmf.core import _knn
+
+    Z = stored(n, "factors")["Z"]
+    _knn.nearest(Z[:1000], 15)
+    (_, distances), spent = measured(lambda: _knn.nearest(Z, 15))
+    return spent | {"total": float(distances.sum(dtype=np.float64))}
+
+
+def leiden_peer(peers: list, n: int) -> dict:
+    import anndata as ad
+    import scanpy as sc
+
+    A = matrix(stored(n, "hybrid"), n)
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32))
+    options = {"flavor": "igraph", "n_iterations": 2, "directed": False, "random_state": 0}
+    _, spent = measured(lambda: sc.tl.leiden(adata, RESOLUTION, adjacency=A, **options))
+    return spent | judged_labels(
+        A, adata.obs["leiden"].astype(int).to_numpy(), stored(n, "tissue")["domain"], RESOLUTION
+    )
+
+
+def leiden_ours(peers: list, n: int) -> dict:
+    import networkit  # noqa: F401
+
+    from spanmf.core import _leiden
+
+    A = matrix(stored(n, "hybrid"), n)
+    labels, spent = measured(lambda: _leiden.leiden(A, RESOLUTION, flavor="networkit", seed=0))
+    return spent | judged_labels(A, labels, stored(n, "tissue")["domain"], RESOLUTION)
+
+
+def pipeline_peer(peers: list, n: int) -> dict:
+    from sklearn.metrics import adjusted_rand_score
+
+    sys.path.insert(0, str(HERE.parent))
+    from tests.reference import hsnmf_paper
+
+    adata = tissue(n)
+    found, spent = timed(lambda: hsnmf_paper.run(adata.X, np.asarray(adata.obsm["spatial"])))
+    return spent | {"ari": float(adjusted_rand_score(adata.obs["domain"], found.labels))}
+
+
+def pipeline_ours(peers: list, n: int) -> dict:
+    from sklearn.metrics import adjusted_rand_score
+
+    adata = tissue(n)
+    run_pipeline(adata[:1000].copy(), {})  # compiles
+    stages: dict[str, float] = {}
+    _, spent = timed(lambda: run_pipeline(adata, stages))
+    return spent | {"stages": stages, "ari": float(adjusted_rand_score(adata.obs["domain"], adata.obs["hsnmf"]))}
+
+
+MEASUREMENTS: Measurements = {
+    "scaling_nmf": {"scikit-learn cd, nndsvda": nmf_peer, "spanmf": nmf_ours},
+    "scaling_graph": {"squidpy radius 80": graph_peer, "spanmf": graph_ours},
+    "scaling_smoothing": {"scipy CSR @ W": smoothing_peer, "spanmf": smoothing_ours},
+    "scaling_knn": {"scipy cKDTree": knn_peer, "spanmf": knn_ours},
+    "scaling_leiden": {"igraph as scanpy calls it": leiden_peer, "spanmf": leiden_ours},
+    "scaling_pipeline": {"published form": pipeline_peer, "spanmf": pipeline_ours},
+}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--make":
+        make(sys.argv[2], int(sys.argv[3]))
+    else:
+        main(MEASUREMENTS)
