@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from foundation import main, timed
+from common import Measurements, main, timed
 
 N_TYPES = 20
 N_PERMUTATIONS = 1_000
@@ -39,7 +38,7 @@ def permutations(peers: list, n: int) -> dict:
         )
     )
     z = np.asarray(adata.uns["type_nhood_enrichment"]["zscore"])
-    return spent | {"notes": f"{N_PERMUTATIONS} permutations", "z": z.round(4).tolist()}
+    return spent | {"correlation": 1.0, "notes": f"{N_PERMUTATIONS} permutations", "z": z.round(4).tolist()}
 
 
 def exact(peers: list, n: int) -> dict:
@@ -48,18 +47,19 @@ def exact(peers: list, n: int) -> dict:
     adata = tissue(n)
     sn.gr.colocalization(adata, "type", connectivity_key="contact")
     table, spent = timed(lambda: sn.gr.colocalization(adata, "type", connectivity_key="contact"))
-    out = spent | {"notes": f"{len(table)} pairs, {spent['peak_gib']:.1f} GiB"}
+    out = spent | {"notes": f"{len(table)} pairs"}
     if peers:
         names = list(adata.obs["type"].cat.categories)
         theirs = np.array(peers[0]["z"])
         pairs = [(names.index(a), names.index(b)) for a, b in zip(table["a"], table["b"], strict=True)]
         z = np.array([theirs[p] for p in pairs])
-        r, off = np.corrcoef(z, table["z"])[0, 1], np.abs(z - table["z"]).max()
+        r, off = float(np.corrcoef(z, table["z"])[0, 1]), np.abs(z - table["z"]).max()
+        out["correlation"] = r
         out["notes"] += f", z against the peer's: correlation {r:.4f}, largest difference {off:.2f}"
     return out
 
 
-MEASUREMENTS: dict[str, dict[str, Callable]] = {
+MEASUREMENTS: Measurements = {
     "colocalization": {"squidpy.gr.nhood_enrichment": permutations, "spanmf": exact},
     "colocalization_alone": {"spanmf": exact},
 }

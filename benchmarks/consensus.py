@@ -6,7 +6,7 @@ interpreter that has ``cnmf``; without it the peer is left out. Called by ``run.
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 import tempfile
@@ -16,11 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from foundation import main, timed
+from common import HERE, Measurements, main, peer_python, real_table, timed
 
-HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("SPANMF_TEST_DATA", HERE.parents[1] / "shared" / "data"))
-CNMF_PYTHON = os.environ.get("SPANMF_CNMF_PYTHON", "")
 RANKS = (5, 8, 10, 12, 15)
 
 
@@ -30,7 +27,7 @@ def tissue(n: int):
     import anndata as ad
     import scanpy as sc
 
-    adata = ad.read_h5ad(DATA / "xenium_breast_tiles.h5ad")
+    adata = ad.read_h5ad(real_table("xenium_breast_tiles.h5ad"))
     sc.pp.filter_cells(adata, min_counts=1)
     sc.pp.filter_genes(adata, min_counts=1)
     adata = adata[:n].copy()
@@ -51,19 +48,16 @@ def objective(H: np.ndarray, n: int) -> float:
 
 def cnmf_peer(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
     """Fewer restarts than ours are measured where cNMF takes too long; its factorisations are then scaled up."""
-    import json
-
     import pandas as pd
 
-    if not CNMF_PYTHON:
-        sys.exit("left out: SPANMF_CNMF_PYTHON names no interpreter that has cnmf")
+    python = peer_python("SPANMF_CNMF_PYTHON", "cnmf")
     with tempfile.TemporaryDirectory() as folder:
         adata = tissue(n).copy()
         del adata.layers["scaled"]
         adata.X = adata.X.astype(np.float64)
         adata.write_h5ad(f"{folder}/counts.h5ad")
         Path(f"{folder}/genes.txt").write_text("\n".join(adata.var_names))
-        command = [CNMF_PYTHON, HERE / "cnmf_peer.py", f"{folder}/counts.h5ad", folder, peer_restarts, *RANKS]
+        command = [python, HERE / "cnmf_peer.py", f"{folder}/counts.h5ad", folder, peer_restarts, *RANKS]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr[-2000:])
@@ -84,8 +78,9 @@ def cnmf_peer(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
         "peak_gib": out["peak_gib"],
         "stages": stages,
         "values": values,
+        "objective": sum(values.values()),
         "spectra": {k: h.tolist() for k, h in H.items()},
-        "notes": f"{out['peak_gib']:.1f} GiB, CPU {stages}{scaled}",
+        "notes": f"CPU {stages}{scaled}",
     }
 
 
@@ -106,7 +101,7 @@ def cnmf_ours(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
     values = {k: objective(adata.varm[f"c{k}_loadings"].T, n) for k in RANKS}
     stable = {k: round(adata.uns[f"c{k}"]["silhouette"], 2) for k in RANKS}
     out = spent | {"values": values, "silhouette": stable, "seconds_in_all": time.perf_counter() - start}
-    out["notes"] = f"{spent['peak_gib']:.1f} GiB, silhouette {stable}"
+    out |= {"objective": sum(values.values()), "notes": f"silhouette {stable}"}
     if not peers:
         return out
     peer = peers[0]
@@ -115,15 +110,11 @@ def cnmf_ours(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
         C = np.array(peer["spectra"][str(k)]) @ adata.varm[f"c{k}_loadings"].astype(np.float64)
         cosine[k] = round(float(C[linear_sum_assignment(-C)].mean()), 3)
     above = {k: f"{values[k] / peer['values'][str(k)] - 1:+.1e}" for k in RANKS}
-    out |= {"ratio": peer["wall_s"] / spent["wall_s"], "cosine": cosine, "above_peer": above}
-    out["notes"] = (
-        f"{out['ratio']:.1f}×, {spent['peak_gib']:.1f} GiB, objective of the "
-        f"spectra {above} of the peer's, matched cosine {cosine}"
-    )
-    return out
+    notes = f"objective of the spectra {above} of the peer's, matched cosine {cosine}"
+    return out | {"cosine": cosine, "above_peer": above, "notes": notes}
 
 
-MEASUREMENTS = {"consensus": {"cNMF": cnmf_peer, "spanmf": cnmf_ours}}
+MEASUREMENTS: Measurements = {"consensus": {"cNMF": cnmf_peer, "spanmf": cnmf_ours}}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from foundation import main, timed
+from common import Measurements, main, timed
 
 RANKS = (5, 10, 15, 20, 25)
 RESOLUTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -42,15 +42,21 @@ def one_by_one(peers: list, n: int, n_ranks: int, n_resolutions: int) -> dict:
     adata, sets = tissue(n)
     options = grid(n_ranks, n_resolutions)
 
+    found = []
+
     def run() -> None:
         for k in options["n_components"]:
             for resolution in options["resolution"]:
                 sn.tl.hsnmf(adata, k, resolution=resolution)
-                sn.metrics.panel(adata, "hsnmf", library_key="library", reference_key="domain", gene_sets=sets)
+                table = sn.metrics.panel(adata, "hsnmf", library_key="library", reference_key="domain", gene_sets=sets)
+                found.append(float(table.loc[table["metric"] == "ari", "value"].iloc[0]))
 
     warm(sn, options["n_components"])
     _, spent = timed(run)
-    return spent | {"notes": f"{n_ranks * n_resolutions} runs"}
+    return spent | {
+        "ari": float(np.mean(found)),
+        "notes": f"{n_ranks * n_resolutions} runs, mean ARI {np.mean(found):.3f}",
+    }
 
 
 def sweep(peers: list, n: int, n_ranks: int, n_resolutions: int) -> dict:
@@ -69,10 +75,8 @@ def sweep(peers: list, n: int, n_ranks: int, n_resolutions: int) -> dict:
     shown = {k: v for k, v in out["stages"].items() if not k.startswith("metric ")}
     metrics = {k.removeprefix("metric "): v for k, v in out["stages"].items() if k.startswith("metric ")}
     slowest = dict(list(metrics.items())[:4])
-    out["notes"] = f"{len(table)} runs, {spent['peak_gib']:.1f} GiB, CPU {shown}, slowest metrics {slowest}"
-    if peers:
-        out["ratio"] = peers[0]["wall_s"] / spent["wall_s"]
-        out["notes"] = f"{out['ratio']:.1f}× ({peers[0]['cpu_s'] / spent['cpu_s']:.1f}× CPU), {out['notes']}"
+    out["ari"] = float(table["ari"].mean())
+    out["notes"] = f"{len(table)} runs, mean ARI {out['ari']:.3f}; CPU {shown}, slowest metrics {slowest}"
     return out
 
 
@@ -106,7 +110,7 @@ def watch(stages: Counter[str]) -> None:
     Scorer._lines = counted(lambda scorer, row, candidate: f"metric {next(iter(row.metrics))}", Scorer._lines)
 
 
-MEASUREMENTS = {"sweep": {"one by one": one_by_one, "spanmf": sweep}, "sweep_alone": {"spanmf": sweep}}
+MEASUREMENTS: Measurements = {"sweep": {"one by one": one_by_one, "spanmf": sweep}, "sweep_alone": {"spanmf": sweep}}
 
 
 if __name__ == "__main__":

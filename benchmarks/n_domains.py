@@ -12,17 +12,15 @@ is judged on other seeds, ranks and generated tissues.
 
 from __future__ import annotations
 
-import os
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from common import DATA, Measurements, main, timed
 from domains import CASES, cells, spots
-from foundation import main, timed
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 import spanmf as sn
@@ -57,7 +55,7 @@ def mixture_criteria(Z: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def choose(peers: list, n: int, case: str, rank: int, seed: int) -> dict:
     """Number and ARI by rule, on about n observations."""
     warnings.simplefilter("ignore")
-    adata = LOADERS[case](Path(os.environ.get("SPANMF_TEST_DATA", "../shared/data")))
+    adata = LOADERS[case](DATA)
     known = adata.obs["truth"].notna().to_numpy()
     truth = adata.obs["truth"][known].astype(str)
     library = "library" if "library" in adata.obs else None
@@ -93,7 +91,7 @@ def choose(peers: list, n: int, case: str, rank: int, seed: int) -> dict:
     return spent | {"rules": rules, "notes": f"{adata.n_obs:,} observations; {notes}"}
 
 
-MEASUREMENTS = {"n_domains": {"spanmf": choose}}
+MEASUREMENTS: Measurements = {"n_domains": {"spanmf": choose}}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does ``tl.select_n_components`` find a planted rank? Called by ``run.py``; one measurement is ten seeds.
+"""Does ``tl.select_n_components`` find a planted rank? Called by ``run.py``; one measurement is some seeds (ten).
 
 * ``tissue``: `datasets.xenium_tissue` in space, of rank k: k − 5 cell types, four states (1–8 % of the transcripts) and the ambient
   background, 150 transcripts a cell. Below rank 7 there are no states: k − 1 types and the background, the shares of
@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from foundation import main, timed
+from common import Measurements, main, timed
 
 RANKS = range(2, 21)
 
@@ -43,14 +43,14 @@ def planted(kind: str, n: int, k: int, seed: int) -> Any:
     return adata
 
 
-def select(peers: list, n: int, kind: str, k: int, first: int, loss: str) -> dict:
+def select(peers: list, n: int, kind: str, k: int, first: int, loss: str, n_seeds: int) -> dict:
     import scanpy as sc
 
     import spanmf as sn
 
     found, elbows, most_stable = [], [], []
     spent = {"wall_s": 0.0, "cpu_s": 0.0}
-    for seed in range(first, first + 10):
+    for seed in range(first, first + n_seeds):
         adata = planted(kind, n, k, seed)
         if loss == "frobenius":
             sc.pp.normalize_total(adata)
@@ -76,12 +76,12 @@ def select(peers: list, n: int, kind: str, k: int, first: int, loss: str) -> dic
         "most_stable": most_stable,
         "exact": int((off == 0).sum()),
         "one_off": int((off <= 1).sum()),
-        "notes": f"planted {k}: {int((off == 0).sum())} of 10 right, {int((off <= 1).sum())} right or one off: {found}; "
-        f"elbow {near['elbow']}, most stable {near['stability']} of 10 right or one off",
+        "notes": f"planted {k}: {int((off == 0).sum())} of {n_seeds} right, {int((off <= 1).sum())} right or one off: {found}; "
+        f"elbow {near['elbow']}, most stable {near['stability']} of {n_seeds} right or one off",
     }
 
 
-MEASUREMENTS = {"rank_selection": {"spanmf": select}}
+MEASUREMENTS: Measurements = {"rank_selection": {"spanmf": select}}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 * ``clean5``, ``noisy5``, ``clean3``, ``noisy3``: 45 sections each on the places and (three) regions of PDAC-A, profiles from its
   reference: 15 with plain, 15 with noisy, 15 with smoothed shares; the noisy ones with N(0, 0.5) on X.
 * ``real``: PDAC-A itself with all 20 types; no truth is known, the score is the mean correlation of each type's shares with the mean log
-  expression of its marker genes over the spots (higher is better).
+  expression of its marker genes over the spots; what it lacks to 1 stands for the error.
 
 The error is ``‖V̂ − V‖_F / ‖V‖_F``. Weights are learned (torch is needed, once a set) on 16 sections from another seed, with the
 places, regions and profiles of the set they are for, kept in ``results/``. Tables: ``SPANMF_TEST_DATA``.
@@ -12,18 +12,13 @@ places, regions and profiles of the set they are for, kept in ``results/``. Tabl
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-from deconvolution import DATA, FIVE, _table, relative_error, shares  # noqa: E402
+from common import DATA, HERE, Measurements, main, timed
+from deconvolution import FIVE, _table, relative_error, shares
 
 THREE = ("Acinar cells", "Cancer clone A", "Cancer clone B")
 REGIONS = {"Duct Epithelium": "Pancreas", "Pancreatic": "Pancreas", "Stroma": "Stroma", "Cancer": "Cancer"}
@@ -199,8 +194,6 @@ METHODS: dict[str, Callable[[str], Callable[[Any], Any]]] = {
 
 def measured(who: str) -> Callable[..., dict]:
     def measure(peers: list, n: int, kind: str) -> dict:
-        from foundation import timed
-
         method = METHODS[who](kind)
         sections = tests(kind)
         method(sections[0].copy())  # compiles
@@ -208,27 +201,21 @@ def measured(who: str) -> Callable[..., dict]:
         for adata in sections:
             V, spent = timed(lambda adata=adata: method(adata))
             runs.append((score(kind, adata, V), spent))
-        error = float(np.mean([e for e, _ in runs]))
+        mean = float(np.mean([e for e, _ in runs]))
         total = {t: float(sum(s[t] for _, s in runs)) for t in ("wall_s", "cpu_s")}
         kinds = [str(a.uns["stl_nmf_triplets"]["kind"]) for a in sections if "stl_nmf_triplets" in a.uns]
         parts = {
             k: float(np.mean([e for (e, _), s in zip(runs, kinds, strict=True) if s == k])) for k in sorted(set(kinds))
         }
         shown = " ".join(f"{k} {v:.4f}" for k, v in parts.items())
-        return total | {"error": error, "parts": parts, "n_sections": len(runs), "notes": f"{error:.4f} {shown}"}
+        error = 1 - mean if kind == "real" else mean
+        return total | {"error": error, "parts": parts, "n_sections": len(runs), "notes": f"{mean:.4f} {shown}".strip()}
 
     return measure
 
 
-MEASUREMENTS: dict[str, dict[str, Callable[..., dict]]] = {"stl_paper": {who: measured(who) for who in METHODS}}
+MEASUREMENTS: Measurements = {"stl_paper": {who: measured(who) for who in METHODS}}
 
 
 if __name__ == "__main__":
-    import warnings
-
-    warnings.simplefilter("ignore")
-    measurement, who, *sizes = sys.argv[1:]
-    arguments = [int(s) if s.isdigit() else s for s in sizes]
-    before = json.loads(sys.stdin.read() or "[]")
-    row = MEASUREMENTS[measurement][who](before, *arguments)
-    print(json.dumps({"measurement": measurement, "who": who, "sizes": sizes} | row))
+    main(MEASUREMENTS)
