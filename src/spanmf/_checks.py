@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -546,6 +547,41 @@ def fail_missing(package: str, what: str, extra: str) -> NoReturn:
     """An optional package is not installed."""
     msg = f"{what} needs {package}, which is not installed. Install it with `pip install 'spanmf[{extra}]'`."
     raise ImportError(msg)
+
+
+def check_device(device: Any) -> str | None:
+    """The device as torch names it, which must be there; ``None`` for the CPU without torch."""
+    if device == "cpu":
+        return None
+    if device == "mps":
+        msg = "`device='mps'`: torch has neither sparse matrices nor float64 on Apple's GPUs. Leave `device` out."
+        raise ValueError(msg)
+    if not isinstance(device, str) or not re.fullmatch(r"torch|cuda(:\d+)?", device):
+        msg = f"`device` must be 'cpu', 'cuda', 'cuda:1' (the second GPU, and so on) or 'torch', not {device!r}."
+        raise ValueError(msg)
+    try:
+        import torch
+    except ImportError:
+        fail_missing("torch", f"`device={device!r}`", "torch")
+    if device == "torch":
+        return "cpu"
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = int(device.partition(":")[2] or 0)
+    if number >= n_gpus:
+        found = f"finds {n_gpus} GPU{'s' if n_gpus > 1 else ''}" if n_gpus else "finds no GPU with CUDA"
+        msg = f"`device={device!r}`: torch {torch.__version__} {found} here. Leave `device` out to compute on the CPU."
+        raise ValueError(msg)
+    return device
+
+
+def check_device_memory(needed: int, left: int | None, device: str) -> None:
+    """What a factorisation needs must be free on its GPU."""
+    if left is not None and needed > left:
+        msg = (
+            f"The factorisation needs about {needed / 2**30:.3g} GiB on {device!r}, where {left / 2**30:.3g} GiB are free. "
+            "Leave `device` out to compute on the CPU, use fewer variables (`mask_var=`), or free memory on the GPU."
+        )
+        raise MemoryError(msg)
 
 
 def check_some(values: Sequence[Any], name: str) -> None:

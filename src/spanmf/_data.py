@@ -64,6 +64,8 @@ def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
         X, name = adata.layers[layer], f"`adata.layers[{layer!r}]`"
     if hasattr(X, "to_memory"):  # backed sparse
         X = X.to_memory()
+    elif type(X).__module__.partition(".")[0] in ("cupy", "cupyx"):  # a table of rapids-singlecell
+        X = X.get()
     elif not sp.issparse(X):
         X = np.asarray(X)  # dense, backed dense (h5py), ArrayView
     return X, name

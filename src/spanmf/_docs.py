@@ -118,6 +118,10 @@ rng
     Seed or :class:`numpy.random.Generator`. The result does not depend on the number of threads.
 random_state
     Alias of ``rng``, as in scanpy.""",
+    "device": """\
+device
+    Where the passes over X run. ``"cpu"``, or a GPU by torch (``pip install "spanmf[torch]"``): ``"cuda"``, ``"cuda:1"``, …
+    The objective is the same to 1e-4 and as a rule 1e-6. ``"torch"`` is torch on the CPU, for tests: it is slower.""",
     "palette": """\
 palette
     Colours of the labels: a mapping from label to colour, or a sequence. ``None``: ``adata.uns[f"{cluster_key}_colors"]``

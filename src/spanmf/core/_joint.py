@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from . import _ops, _snmf, _solver
 from ._ops import Rows
-from ._smooth import Graph, as_graph, graph_product, pull, roughness
+from ._smooth import Graph, beside, graph_product, pull, roughness
 
 Array = np.ndarray
 START_ROWS = 10_000  # complete observations that k-means sees
@@ -64,6 +64,17 @@ class Layout:
     columns: list[slice]  # features of each modality
     components: list[Array]  # components that each modality may load on
     losses: list[str]
+
+    @property
+    def differs(self) -> bool:
+        """Whether losses differ between modalities, or KL has missing rows or private components."""
+        return len(set(self.losses)) > 1 or (self.losses[0] == "kl" and not self.complete)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has every modality, and every modality every component."""
+        k = len(set(np.concatenate(self.components)))
+        return len(self.has) == 1 and all(len(c) == k for c in self.components)
 
     def rows(self, g: int) -> Rows:
         """One group of rows (a view)."""
@@ -114,14 +125,12 @@ def fit(
 ) -> _solver.Result:
     """Factorise from loadings H (k × P, of the scaled matrices). W comes back in the order of the observations."""
     Ht = _allowed(layout, np.asarray(H, dtype=np.float64).T)
-    plain = len(layout.has) == 1 and all(len(c) == Ht.shape[1] for c in layout.components)
-    common = set(layout.losses)
     options: dict[str, Any] = {"max_iter": max_iter, "tol": tol, "progress": progress}
-    if plain and len(common) == 1:
-        own = None if graph is None else as_graph(graph)
-        result = _solver.fit(layout.X, Ht.T, loss=common.pop(), graph=own, graph_weight=graph_weight, **options)
-    elif common == {"frobenius"}:
-        own = None if graph is None else as_graph(graph[layout.order][:, layout.order])
+    if layout.complete and not layout.differs:
+        own = None if graph is None else beside(layout.X, graph)
+        result = _solver.fit(layout.X, Ht.T, loss=layout.losses[0], graph=own, graph_weight=graph_weight, **options)
+    elif not layout.differs:
+        own = None if graph is None else beside(layout.X, graph[layout.order][:, layout.order])
         result = _solver.run(_Masked(layout, Ht, own, graph_weight), **options)
     else:
         result = _solver.run(_Mixed(layout, Ht), **options)
@@ -395,7 +404,7 @@ def refit_h(layout: Layout, W: Array, H: Array) -> Array:
     W, out = W[layout.order], np.zeros(H.shape, dtype=np.float32)
     for m, (columns, c, loss) in enumerate(zip(layout.columns, layout.components, layout.losses, strict=True)):
         own = np.concatenate([np.arange(layout.bounds[g], layout.bounds[g + 1]) for g in layout.groups_of(m)])
-        part = _ops.as_rows(X[own][:, columns])
+        part = _ops.beside(layout.X, _ops.as_rows(X[own][:, columns]))
         out[c, columns] = _snmf.refit_h(part, np.ascontiguousarray(W[own][:, c]), H[c, columns], loss)
     return out
 

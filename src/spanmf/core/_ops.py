@@ -79,6 +79,12 @@ def as_rows(X: Any, mask: Array | None = None) -> Rows:
 
 
 @singledispatch
+def beside(X: Any, other: Rows) -> Rows:
+    """Another matrix in memory, put where X lies."""
+    return other
+
+
+@singledispatch
 def squared_norm(X: Any) -> float:
     """``‖X‖²_F`` in float64."""
     parts = (part.astype(np.float64) for part in _chunks(X.data))

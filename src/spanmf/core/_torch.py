@@ -91,12 +91,16 @@ def on_device(X: Rows, device: str, cuts: Array | None = None) -> DeviceRows:
     return DeviceRows(X.indptr, X.indices, X.data, X.shape, blocks, device)
 
 
+@_ops.beside.register
+def _beside(X: DeviceRows, other: Rows) -> DeviceRows:
+    return on_device(other, X.device)
+
+
 @_smooth.beside.register
 def graph_beside(X: DeviceRows, A: Any) -> DeviceGraph:
     """A graph on the device of X."""
     graph = _smooth.as_graph(A)
-    rows = graph.rows
-    assert isinstance(rows, Rows)  # not one that is described only
+    rows: Any = graph.rows  # stored: one that is described is refused before
     blocks = tuple(_upload(rows, a, b, X.device, by_column=False) for a, b in _block_bounds(rows, None))
     on = DeviceRows(rows.indptr, rows.indices, rows.data, rows.shape, blocks, X.device)
     return DeviceGraph(rows, graph.degree, on, _tensor(graph.degree, X.device))

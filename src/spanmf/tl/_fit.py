@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import _checks, _data, _keys
 from .._logging import logger, status
-from ..core import _init, _ops, _smooth, _solver
+from ..core import _init, _ops, _smooth, _solver, _torch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,8 +60,10 @@ def prepare(
     normalize: bool,
     preset: str | None,
     rng: np.random.Generator,
+    device: str = "cpu",
 ) -> Problem:
-    """Check everything, then convert X."""
+    """Check everything, then convert X and put it where the passes over it run."""
+    on = _checks.check_device(device)
     _checks.check_choice("loss", loss, LOSSES)
     alpha_H = alpha_W if alpha_H == "same" else alpha_H
     for name, value in (("alpha_W", alpha_W), ("alpha_H", alpha_H), ("tol", tol)):
@@ -94,7 +96,7 @@ def prepare(
         _checks.check_matrix(np.zeros(1), f"{name}, on the variables in use,")
     report_empty(rows)
     return Problem(
-        X=rows,
+        X=placed(rows, n_components, on),
         mask=mask,
         n_components=int(n_components),
         loss=loss,
@@ -122,8 +124,17 @@ def prepare(
             "tol": float(tol),
             "normalize": bool(normalize),
             "preset": preset,
+            "device": device,
         },
     )
+
+
+def placed(X: _ops.Rows, n_components: int, device: str | None, cuts: np.ndarray | None = None) -> _ops.Rows:
+    """X where the passes over it run: as it is, or on a device of torch (no block of rows goes over a cut)."""
+    if device is None:
+        return X
+    _checks.check_device_memory(_torch.bytes_needed(X, n_components), _torch.memory_left(device), device)
+    return _torch.on_device(X, device, cuts)
 
 
 def log_normalised(X: Any) -> sp.csr_matrix:

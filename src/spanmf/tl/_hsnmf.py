@@ -96,6 +96,7 @@ def hsnmf(
     preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
+    device: str = "cpu",
     key_added: str = "hsnmf",
     table_key: str | None = None,
     copy: bool = False,
@@ -154,6 +155,7 @@ def hsnmf(
         ``alpha=0.5`` and ``resolution=0.4``, where no other ones are given. The graph has a preset of its own:
         ``sn.gr.contact_neighbors(adata, preset="paper")``.
     {rng}
+    {device}
     key_added
         Base name of the slots.
     {table_key}
@@ -183,7 +185,12 @@ def hsnmf(
         If values are negative, NaN, infinite or all zero; if a parameter is out of range; if ``"laplacian"`` is combined
         with the KL loss or penalties, or ``use_rep`` with what belongs to a factorisation; if ``"potts"`` or ``"kmeans"``
         lacks ``n_domains``; if an option is given that has no effect beside the others (``resolution``, ``alpha``,
-        ``flavor`` and ``n_neighbors`` belong to Leiden, and ``resolution`` not to a wanted number of domains).
+        ``flavor`` and ``n_neighbors`` belong to Leiden, and ``resolution`` not to a wanted number of domains); if there is
+        no such device.
+    ImportError
+        If the device needs torch, and torch is not installed.
+    MemoryError
+        If the device has too little memory: what is needed, and what is free.
 
     References
     ----------
@@ -206,7 +213,7 @@ def hsnmf(
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
     plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, scale)
     A, graph_key = _graph_in_use(
-        table, connectivity_key, stored=plan.needs_matrix, needed=smooth or plan.needs_graph
+        table, connectivity_key, stored=plan.needs_matrix or device != "cpu", needed=smooth or plan.needs_graph
     )
     rng_ = _data.default_rng(rng, random_state)
     params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "rng": _fit.seed_of(rng, random_state)}
@@ -216,7 +223,7 @@ def hsnmf(
             problem = _fit.prepare(
                 table, n_components, layer=layer, mask_var=mask_var, loss=loss, init=init, alpha_W=alpha_W,
                 alpha_H=alpha_H, l1_ratio=l1_ratio, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
-                rng=rng_,
+                rng=rng_, device=device,
             )  # fmt: skip
             kind = smoothing if smooth else "diffuse"
             result, W, H = smooth_factors(
@@ -228,6 +235,9 @@ def hsnmf(
         else:
             if smoothing == "laplacian":
                 msg = "With `use_rep` nothing is factorised, so `smoothing='laplacian'` cannot be used."
+                raise ValueError(msg)
+            if device != "cpu":
+                msg = f"With `use_rep` nothing is factorised, so `device={device!r}` has no effect. Leave it out."
                 raise ValueError(msg)
             kind, result = "diffuse", None
             Z, rep = _data.get_scaled(table, use_rep, scale), _data.representation_key(table, use_rep)

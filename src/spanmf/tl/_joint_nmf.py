@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -67,6 +68,7 @@ def joint_nmf(
     preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
+    device: str = "cpu",
     key_added: str = "joint_nmf",
     copy: bool = False,
 ) -> MuData | None:
@@ -122,6 +124,8 @@ def joint_nmf(
     preset
         ``"paper"``: log1p, stacked, padded, NNDSVDa, where no other ones are given.
     {rng}
+    {device}
+        Losses that differ, and KL with missing observations or private components, run on the CPU only.
     key_added
         Base name of the slots.
     copy
@@ -148,7 +152,11 @@ def joint_nmf(
         If a table of ``obsm``, the graph or coordinates are missing.
     ValueError
         If modalities share no observations; if values are negative, NaN, infinite or all zero; if it cannot be told how to
-        preprocess a modality; if options do not go together.
+        preprocess a modality; if options do not go together; if there is no such device.
+    ImportError
+        If the device needs torch, and torch is not installed.
+    MemoryError
+        If the device has too little memory: what is needed, and what is free.
 
     References
     ----------
@@ -173,6 +181,7 @@ def joint_nmf(
         names, private, "private", lambda n, v: _checks.check_range(f"private of {n!r}", v, 0, integer=True)
     )
     k = int(n_components) + sum(n_private.values())
+    on = _checks.check_device(device)
     if smoothing is not None:
         loss_ = "kl" if "kl" in losses.values() else "frobenius"
         check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss_, 0.0, "same")
@@ -187,6 +196,14 @@ def joint_nmf(
         padded = _pad(mdata, spread, present) if missing == "pad" else None
         modalities = _modalities(names, spread, present, losses, n_private, weights)
         layout = _joint.lay_out(modalities, k)
+        if on is not None:
+            if layout.differs:
+                msg = (
+                    f"`device={device!r}`: losses that differ between modalities, and `loss='kl'` with missing observations or "
+                    "private components, run on the CPU only. Leave `device` out."
+                )
+                raise ValueError(msg)
+            layout = replace(layout, X=_fit.placed(layout.X, k, on, layout.bounds))
         result, W, H = _factorise(layout, k, A, smoothing, beta, n_steps, laplacian_weight, init, max_iter, tol, rng_)
         W, H = _ordered(W, H, int(n_components))
         explained = pd.DataFrame(
@@ -197,7 +214,7 @@ def joint_nmf(
         params: dict[str, Any] = {
             "n_components": int(n_components), "preprocessing": kinds, "weights": dict(weights) if isinstance(weights, Mapping) else weights,
             "missing": missing, "loss": losses, "private": n_private, "connectivity_key": graph_key, "init": init,
-            "max_iter": int(max_iter), "tol": float(tol), "preset": preset, "rng": _fit.seed_of(rng, random_state),
+            "max_iter": int(max_iter), "tol": float(tol), "preset": preset, "rng": _fit.seed_of(rng, random_state), "device": device,
         }  # fmt: skip
         if smoothing is not None:
             params |= smoothing_params(smoothing, beta, n_steps, laplacian_weight)
@@ -391,7 +408,7 @@ def _factorise(
         )
     W, H = result.W, result.H
     if smoothing in ("refit", "diffuse"):
-        W = _smooth.diffuse(_smooth.as_graph(A), W, beta, n_steps)
+        W = _smooth.diffuse(_smooth.beside(layout.X, A), W, beta, n_steps)
     if smoothing == "refit":
         H = _joint.refit_h(layout, W, H)
     return result, W, H

@@ -37,6 +37,7 @@ def nmf(
     preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
+    device: str = "cpu",
     key_added: str = "nmf",
     table_key: str | None = None,
     copy: bool = False,
@@ -70,6 +71,7 @@ def nmf(
     preset
         ``"paper"``: NNDSVDa and at most 500 iterations, where no other ones are given.
     {rng}
+    {device}
     key_added
         Base name of the slots.
     {table_key}
@@ -93,7 +95,11 @@ def nmf(
     KeyError
         If the layer or the mask column is missing.
     ValueError
-        If values are negative, NaN, infinite or all zero, or if ``n_components`` is out of range.
+        If values are negative, NaN, infinite or all zero, or if ``n_components`` is out of range; if there is no such device.
+    ImportError
+        If the device needs torch, and torch is not installed.
+    MemoryError
+        If the device has too little memory: what is needed, and what is free.
 
     Warns
     -----
@@ -127,7 +133,7 @@ def nmf(
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
             l1_ratio=l1_ratio, init=init, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
-            rng=_data.default_rng(rng, random_state),
+            rng=_data.default_rng(rng, random_state), device=device,
         )  # fmt: skip
         result = _fit.factorise(problem, "tl.nmf")
         W, H = _fit.unit_loadings(problem, *_fit.by_size(result.W, result.H))

@@ -26,6 +26,7 @@ def project(
     key: str = "nmf",
     layer: str | None = None,
     normalize: bool = False,
+    device: str = "cpu",
     key_added: str | None = None,
     table_key: str | None = None,
     copy: bool = False,
@@ -49,6 +50,7 @@ def project(
         Base name of the factorisation in ``adata_ref``.
     {layer}
     {normalize}
+    {device}
     key_added
         Base name of the slots; ``None``: ``key``.
     {table_key}
@@ -72,7 +74,11 @@ def project(
     KeyError
         If the reference holds no such factorisation.
     ValueError
-        If the tables share no variable with loadings, or variable names are not unique.
+        If the tables share no variable with loadings, or variable names are not unique; if there is no such device.
+    ImportError
+        If the device needs torch, and torch is not installed.
+    MemoryError
+        If the device has too little memory: what is needed, and what is free.
 
     Warns
     -----
@@ -93,6 +99,7 @@ def project(
     table = _data.get_table(adata_query, table_key, min_obs=1)
     reference = _data.get_table(adata_ref)
     _checks.check_key_added(key_added or key)
+    on = _checks.check_device(device)
     _, H = _data.get_factors(reference, key)
     columns, loaded = _checks.match_variables(table.var_names, reference.var_names, (H > 0).any(0))
     X, name = _data.get_matrix(table, layer)
@@ -106,13 +113,14 @@ def project(
         if not sp.issparse(X):
             X = np.asarray(X)
         _fit.compile_once(loss, len(H))
-        W = _solver.solve_w(_ops.as_rows(X[:, columns]), H[:, loaded], loss=loss)
+        rows = _fit.placed(_ops.as_rows(X[:, columns]), len(H), on)
+        W = _solver.solve_w(rows, H[:, loaded], loss=loss)
         mask = np.zeros(table.n_vars, dtype=bool)
         mask[columns] = True
         full = np.zeros((len(H), table.n_vars), dtype=np.float32)
         full[:, columns] = H[:, loaded]
         table = _data.target(table, copy=copy)
         labels = _fit.component_labels(_fit.dominant(W, H[:, loaded]), len(H))
-        params = {"projected_from": key, "loss": loss, "layer": layer, "normalize": normalize}
+        params = {"projected_from": key, "loss": loss, "layer": layer, "normalize": normalize, "device": device}
         notes.append(_fit.write(table, key_added or key, (W, full[:, mask], mask), labels, params))
     return table if copy else None

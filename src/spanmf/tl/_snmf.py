@@ -48,6 +48,7 @@ def snmf(
     preset: Literal["paper"] | None = None,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
+    device: str = "cpu",
     key_added: str = "snmf",
     table_key: str | None = None,
     copy: bool = False,
@@ -83,6 +84,7 @@ def snmf(
         ``"paper"``: NNDSVDa, at most 500 iterations and ``smoothing="diffuse"``, where no other ones are given
         (β = 0.6 and two steps are the published ones already).
     {rng}
+    {device}
     key_added
         Base name of the slots.
     {table_key}
@@ -107,7 +109,11 @@ def snmf(
         If there is no spatial graph, or the layer or mask column is missing.
     ValueError
         If values are negative, NaN, infinite or all zero; if a parameter is out of range; if ``"laplacian"`` is combined
-        with the KL loss or penalties; if an option is given that has no effect beside the others.
+        with the KL loss or penalties; if an option is given that has no effect beside the others; if there is no such device.
+    ImportError
+        If the device needs torch, and torch is not installed.
+    MemoryError
+        If the device has too little memory: what is needed, and what is free.
 
     References
     ----------
@@ -127,13 +133,13 @@ def snmf(
     table = _data.get_table(adata, table_key)
     _checks.check_key_added(key_added)
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
-    A, graph_key = _data.find_graph(table, connectivity_key)
+    A, graph_key = (_data.find_graph if device == "cpu" else _data.get_graph)(table, connectivity_key)
     _checks.check_edges(A, graph_key)
     with timed("tl.snmf") as notes:
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
             l1_ratio=l1_ratio, init=init, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
-            rng=_data.default_rng(rng, random_state),
+            rng=_data.default_rng(rng, random_state), device=device,
         )  # fmt: skip
         result, W, H = smooth_factors(
             problem, A, "tl.snmf", smoothing, beta=beta, n_steps=n_steps, weight=laplacian_weight
@@ -186,7 +192,7 @@ def raw_factors(
 ) -> tuple[Result, np.ndarray, np.ndarray]:
     """Factorise (under the graph term, if there is one): what does not depend on the steps of smoothing after it."""
     if smoothing == "laplacian":
-        graph = _smooth.as_graph(_tiles.symmetrised(A))  # L = D − A takes an undirected graph
+        graph = _smooth.beside(problem.X, _tiles.symmetrised(A))  # L = D − A takes an undirected graph
         result = _fit.factorise(problem, name, graph=graph, graph_weight=_snmf.relative_weight(graph, weight))
     else:
         result = _fit.factorise(problem, name)
@@ -199,7 +205,7 @@ def smoothed(
     """W and H as they are kept, from those of the fit."""
     if smoothing == "laplacian":
         return W, H
-    W = _smooth.diffuse(_smooth.as_graph(A), W, beta, n_steps)
+    W = _smooth.diffuse(_smooth.beside(problem.X, A), W, beta, n_steps)
     if smoothing == "refit":
         H = _snmf.refit_h(problem.X, W, H, problem.loss, problem.penalty)
     return _fit.unit_loadings(problem, W, H)
