@@ -16,6 +16,12 @@ from typing import Any, NoReturn
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SPANMF_TEST_DATA", HERE.parents[1] / "shared" / "data"))
 LEFT_OUT = "left out: "
+IS_THERE = """
+import sys
+from importlib.metadata import distributions
+from importlib.util import find_spec
+sys.exit(any(not find_spec(p) and not [*distributions(name=p)] for p in sys.argv[1:]))
+"""
 
 Measurements = dict[str, dict[str, Callable[..., dict]]]
 
@@ -31,11 +37,9 @@ def peer_python(variable: str, *packages: str) -> str:
     wanted = ", ".join(packages)
     if not python:
         left_out(f"{variable} names no interpreter that has {wanted}")
-    done = subprocess.run(
-        [python, "-c", f"import {wanted}"], capture_output=True, text=True, check=False, timeout=300
-    )  # fmt: skip
+    done = subprocess.run([python, "-c", IS_THERE, *packages], capture_output=True, text=True, check=False)
     if done.returncode:
-        left_out(f"{python} ({variable}) cannot import {wanted}")
+        left_out(f"{python} ({variable}) lacks one of {wanted}")
     return python
 
 

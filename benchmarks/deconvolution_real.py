@@ -1,4 +1,4 @@
-"""What the deconvolution says of three real tissues: python benchmarks/deconvolution_real.py. Prints; writes nothing.
+"""What the deconvolution says of three real tissues: ``python benchmarks/run.py --only deconvolution_real`` prints it.
 
 * ``lymph``: a Visium lymph node (2,000 genes drawn by chance, hardly one of those that name a follicle) and its typed reference.
   Fitted on half of the common genes, without a graph; maps are held against markers among the other half.
@@ -10,23 +10,22 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
-from pathlib import Path
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from common import Measurements, main, real_table, timed
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import spanmf as sn
 
-DATA = Path(os.environ.get("SPANMF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 N_CLUSTERS = 20
 NAMES = {  # a cluster has the name of the markers that are highest in it
     "tumour": ["EPCAM", "FASN", "ERBB2", "CDH1", "KRT8", "TACSTD2"],
@@ -42,9 +41,9 @@ NAMES = {  # a cluster has the name of the markers that are highest in it
 SPOT = 27.5 / 100 * 16.88  # radius of a spot of Visium in the aligned frame (pitch 100 µm)
 
 
-def lymph() -> None:
-    section = ad.read_h5ad(DATA / "visium_lymph_rctd.h5ad")
-    reference = sn.tl.reference_profiles(ad.read_h5ad(DATA / "visium_lymph_rctd_ref.h5ad"), "cell_type")
+def lymph(weight: float) -> dict[str, Any]:
+    section = ad.read_h5ad(real_table("visium_lymph_rctd.h5ad"))
+    reference = sn.tl.reference_profiles(ad.read_h5ad(real_table("visium_lymph_rctd_ref.h5ad")), "cell_type")
     sn.gr.contact_neighbors(section)
     common = np.random.default_rng(0).permutation([g for g in section.var_names if g in reference.var_names])
     held_out, used = common[::2], common[1::2]
@@ -54,7 +53,7 @@ def lymph() -> None:
     markers = {t: fold.loc[t].nlargest(8).index.tolist() for t in fold.index}
     print(f"lymph node, {section.n_obs} spots; fitted on {len(used)} genes, markers from the {len(held_out)} others")
     fitted = section[:, used].copy()
-    sn.tl.stl_nmf(fitted, reference, graph_weight=0)
+    _, spent = timed(lambda: sn.tl.stl_nmf(fitted, reference, graph_weight=0, reference_weight=weight))
     section.obsm["stl_nmf"] = fitted.obsm["stl_nmf"]
     table = sn.metrics.marker_correlation(section, markers).set_index("cell_type")[["correlation", "rank", "best"]]
     section.obsm["X_shares"] = section.obsm["stl_nmf"].to_numpy()
@@ -66,11 +65,13 @@ def lymph() -> None:
     print(
         f"B against CD4 T: r {np.corrcoef(shares['B'], shares['T_CD4'])[0, 1]:.2f}; most of B: {shares['B'].max():.2f}"
     )
+    mean, b_cells = table["correlation"].mean(), table.loc["B", "correlation"]
+    return spent | {"notes": f"r with held-out markers: mean {mean:.2f}, B cells {b_cells:.2f}"}
 
 
 def typed_xenium() -> ad.AnnData:
     """Xenium cells with a type each: clusters (k-means on principal components), named by markers."""
-    cells = ad.read_h5ad(DATA / "xenium_breast_crop.h5ad")
+    cells = ad.read_h5ad(real_table("xenium_breast_crop.h5ad"))
     sc.pp.filter_cells(cells, min_counts=20)
     work = cells.copy()
     sc.pp.normalize_total(work)
@@ -84,10 +85,11 @@ def typed_xenium() -> ad.AnnData:
     return cells
 
 
-def her2st(cells: ad.AnnData, weight: float) -> None:
-    section = ad.read_h5ad(DATA / "her2st_H1.h5ad")
+def her2st(weight: float) -> dict[str, Any]:
+    section = ad.read_h5ad(real_table("her2st_H1.h5ad"))
     sn.gr.contact_neighbors(section)
-    sn.tl.stl_nmf(section, sn.tl.reference_profiles(cells, "type"), reference_weight=weight)
+    reference = sn.tl.reference_profiles(typed_xenium(), "type")
+    _, spent = timed(lambda: sn.tl.stl_nmf(section, reference, reference_weight=weight))
     shares = section.obsm["stl_nmf"]
     known = section.obs["region"].notna() & (section.obs["region"] != "undetermined")
     region = section.obs["region"].astype(str)
@@ -96,22 +98,24 @@ def her2st(cells: ad.AnnData, weight: float) -> None:
         f"her2st H1, {section.n_obs} spots, {section.uns['stl_nmf']['n_genes']} genes, {int(known.sum())} in a region"
     )
     print(shares.groupby(region).mean().T.round(2).to_string())
-    print(
-        f"cancer regions against the others, AUC of the tumour share: {roc_auc_score(cancer, shares['tumour'][known]):.2f}"
-    )
+    auc = roc_auc_score(cancer, shares["tumour"][known])
+    print(f"cancer regions against the others, AUC of the tumour share: {auc:.2f}")
     theirs = section.obsm["stereoscope_major"]["Epithelial"]
     print(f"  the same of Stereoscope's epithelial share (the authors'): {roc_auc_score(cancer, theirs[known]):.2f}")
     markers = np.asarray(section[:, [g for g in NAMES["tumour"] if g in section.var_names]].X.sum(1)).ravel()
     plain = markers / np.asarray(section.X.sum(1)).ravel()
     print(f"  of the tumour markers' share of the counts: {roc_auc_score(cancer, plain[known]):.2f}")
     print(f"  correlation with Stereoscope's: {np.corrcoef(shares['tumour'], theirs)[0, 1]:.2f}")
+    theirs_auc = roc_auc_score(cancer, theirs[known])
+    return spent | {"notes": f"AUC of the tumour share in the cancer regions {auc:.2f}, Stereoscope's {theirs_auc:.2f}"}
 
 
-def breast(cells: ad.AnnData, weight: float) -> None:
-    section = ad.read_h5ad(DATA / "visium_breast_crop.h5ad")
+def breast(weight: float) -> dict[str, Any]:
+    cells = typed_xenium()
+    section = ad.read_h5ad(real_table("visium_breast_crop.h5ad"))
     reference = sn.tl.reference_profiles(cells, "type")
     sn.gr.contact_neighbors(section)
-    sn.tl.stl_nmf(section, reference, reference_weight=weight)
+    _, spent = timed(lambda: sn.tl.stl_nmf(section, reference, reference_weight=weight))
     ours = section.obsm["stl_nmf"]
     print(
         f"breast, {section.n_obs} spots, {section.uns['stl_nmf']['n_genes']} genes; {reference.obs['n_cells'].to_dict()}"
@@ -146,15 +150,24 @@ def breast(cells: ad.AnnData, weight: float) -> None:
     print(
         f"  relative error {error:.2f}, twice the radius {wide_error:.2f}, shifted {np.mean([e for e, _ in shifted]):.2f}"
     )
+    return spent | {
+        "notes": f"relative error {error:.2f}, twice the radius {wide_error:.2f}, median r {r.median():.2f}"
+    }
+
+
+SECTIONS: dict[str, Callable[[float], dict[str, Any]]] = {"lymph": lymph, "her2st": her2st, "breast": breast}
+
+
+def measure(peers: list, n: int, section: str, weight: float | str) -> dict:
+    """One tissue; ``weight`` is ``reference_weight``: profiles mended by the section (2, the default), or as they are (inf)."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        row = SECTIONS[section](float(weight))
+    return row | {"text": text.getvalue()}
+
+
+MEASUREMENTS: Measurements = {"deconvolution_real": {"spanmf": measure}}
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", category=UserWarning)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    lymph()
-    xenium = typed_xenium()
-    print(xenium.obs["type"].value_counts().to_dict())
-    for weight in (2.0, np.inf):  # profiles mended by the section (the default), or as they are
-        print(f"\nreference_weight = {weight}")
-        her2st(xenium, weight)
-        breast(xenium, weight)
+    main(MEASUREMENTS)

@@ -1,22 +1,20 @@
 """Which defaults should `tl.hsnmf` have? Agreement (ARI) with known domains on labelled and on generated tissues.
 
-    OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/domains.py --data ../shared/data --out domains.csv
+    python benchmarks/run.py --only domains   # one measurement a tissue, about 20 minutes on two cores
+    python benchmarks/domains.py              # prints the tables by tissue that docs/domains_evidence.md sums up
 
-writes one row a tissue, variant, rank and seed, and prints the tables by tissue that docs/domains_evidence.md sums up.
-About 20 minutes on two cores. Unlabelled observations ("unannotated", "undetermined") take part in the fit and are left out of the score and of
+Unlabelled observations ("unannotated", "undetermined") take part in the fit and are left out of the score and of
 the number of domains.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import json
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,6 +24,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
+from common import DATA, HERE, Measurements, left_out, main, timed
 from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score
 
@@ -54,7 +53,10 @@ def log_normalised(adata: ad.AnnData, label: str, n_top_genes: int | None = None
 
 def real(name: str, label: str, n_top_genes: int | None, folder: Path) -> ad.AnnData:
     """One of the labelled tissues."""
-    return log_normalised(ad.read_h5ad(folder / f"{name}.h5ad"), label, n_top_genes)
+    path = folder / f"{name}.h5ad"
+    if not path.exists():
+        left_out(f"{path.name} is not there; SPANMF_TEST_DATA names the folder of the real tables")
+    return log_normalised(ad.read_h5ad(path), label, n_top_genes)
 
 
 def cells(seed: int, n_domains: int, _: Path) -> ad.AnnData:
@@ -173,7 +175,7 @@ def unknown_number(t: Tissue, Z: np.ndarray, seed: int) -> Iterator[Row]:
         M = _graph.mix(t.A, F, alpha)
         run = _leiden.prepared(M, "networkit")
         for resolution in RESOLUTIONS:
-            yield {"table": "leiden", "variant": f"{alpha} / {resolution}"} | t.scores(run(resolution, seed, None))
+            yield {"table": "leiden", "variant": f"{alpha} / {resolution}"} | t.scores(run(resolution, seed))
         labels = _leiden.search_resolution(M, t.n_domains, flavor="networkit", seed=seed)[0]
         yield {"table": "leiden", "variant": f"{alpha} / searched"} | t.scores(labels)
 
@@ -207,13 +209,12 @@ def other_methods(t: Tissue, W: np.ndarray, H: np.ndarray, rank: int, seed: int)
         yield row("PCA, Leiden, true number searched", searched)
 
 
-def run_case(case: str, folder: Path) -> pd.DataFrame:
+def run_case(case: str, ranks: tuple[int, ...], seeds: range) -> list[Row]:
     """All rows of one tissue; every factorisation serves all variants."""
-    warnings.simplefilter("ignore")
-    t = Tissue.of(CASES[case](folder))
+    t = Tissue.of(CASES[case](DATA))
     rows: list[Row] = []
-    for rank in RANKS:
-        for seed in SEEDS:
+    for rank in ranks:
+        for seed in seeds:
             W0, H0 = _init.initialise(t.X, rank, "auto", np.random.default_rng(seed))
             fit = _solver.fit(t.X, H0, W0)
             Z = {}
@@ -226,8 +227,7 @@ def run_case(case: str, folder: Path) -> pd.DataFrame:
             if case.split()[0] in ("starmap", "pdac", "her2"):
                 found += other_methods(t, fit.W, fit.H, rank, seed)
             rows += [{"tissue": case, "rank": rank, "seed": seed} | row for row in found]
-    print(f"done: {case}, {t.adata.n_obs} observations, {t.n_domains} domains", flush=True)
-    return pd.DataFrame(rows)
+    return rows
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -248,22 +248,26 @@ def tables(rows: pd.DataFrame) -> Iterator[str]:
             yield f"\n{name}: {score}\n\n{markdown(mean)}"
 
 
-def main() -> None:
-    """Run, store and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("SPANMF_TEST_DATA", "../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("domains.csv"))
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--jobs", type=int, default=2)
-    args = parser.parse_args()
-    rows = pd.DataFrame()
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        for part in pool.map(partial(run_case, folder=args.data), args.cases):
-            rows = pd.concat([rows, part])
-            rows.to_csv(args.out, index=False)
-    for text in tables(rows):
+def measure(peers: list, n: int, case: str, n_ranks: int, n_seeds: int) -> dict:
+    """All variants on one tissue, for the first of the ranks and seeds."""
+    rows, spent = timed(lambda: run_case(case.replace("_", " "), RANKS[:n_ranks], range(n_seeds)))
+    default = [r["ari"] for r in rows if r["table"] == "clustering" and r["variant"] == "one variance, β = 6"]
+    return spent | {"rows": rows, "notes": f"mean ARI {np.mean(default):.3f}, the number given"}
+
+
+def print_tables() -> None:
+    """Of all results at hand."""
+    files = sorted((HERE / "results").glob("domains-*.json"))
+    for text in tables(pd.DataFrame([row for f in files for row in json.loads(f.read_text()).get("rows", [])])):
         print(text)
 
 
+MEASUREMENTS: Measurements = {"domains": {"spanmf": measure}}
+
+
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    if sys.argv[1:]:
+        main(MEASUREMENTS)
+    else:
+        print_tables()

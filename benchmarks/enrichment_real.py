@@ -1,13 +1,12 @@
-"""Enrichment of domains in the package's own cell markers, better and published form: ``python benchmarks/enrichment_real.py``.
+"""Enrichment of domains in the package's own cell markers, better and published form. Called by ``run.py``.
 
 Beside docs/evaluation.md, whose tables have no such column: marker sets of cell types are no library of pathways.
 """
 
 from __future__ import annotations
 
-import warnings
-
 import pandas as pd
+from common import Measurements, main, timed
 from real_tissues import RANK, RESOLUTION, tissue
 
 import spanmf as sn
@@ -22,22 +21,32 @@ RUNS = {
 }
 
 
-def main() -> None:
+def measure(peers: list, n: int, name: str) -> dict:
+    """Both forms of every method's domains; the seconds are those of the scores."""
     markers = sn.datasets.cell_markers()
     genes = markers[markers["kind"] == "gene"]
     sets = {str(k): list(v) for k, v in genes.groupby("cell_type")["marker"]}
-    for name in ("xenium_breast_tiles", "starmap_v1_1020"):
-        adata = tissue(name)
-        adata.var_names = adata.var_names.str.upper()  # mouse genes are written in small letters
-        rows = {}
-        for key, run in RUNS.items():
-            run(adata)
-            rows[key] = {
-                form: sn.metrics.enrichment(adata, key, sets, preset=form, min_cells=50)[0] for form in (None, "paper")
+    adata = tissue(name)
+    adata.var_names = adata.var_names.str.upper()  # mouse genes are written in small letters
+    for run in RUNS.values():
+        run(adata)
+
+    def scores() -> dict[str, dict[str, float]]:
+        forms = {"better": None, "published": "paper"}
+        return {
+            key: {
+                f: float(sn.metrics.enrichment(adata, key, sets, preset=p, min_cells=50)[0]) for f, p in forms.items()
             }
-        print(name, len(sets), "sets\n", pd.DataFrame(rows).T.set_axis(["better", "published"], axis=1).round(2))
+            for key in RUNS
+        }
+
+    found, spent = timed(scores)
+    text = pd.DataFrame(found).T.round(2).to_string()
+    return spent | {"enrichment": found, "text": text, "notes": f"{len(sets)} sets"}
+
+
+MEASUREMENTS: Measurements = {"enrichment_real": {"spanmf": measure}}
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    main()
+    main(MEASUREMENTS)

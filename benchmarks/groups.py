@@ -161,6 +161,18 @@ GROUPS: dict[str, Group] = {
         ),
         page="domains_evidence.md",
     ),
+    "domains": Group(
+        "Which defaults: variants of the domains by ARI: observations, tissue, ranks, seeds",
+        "domains",
+        "scored against known domains, no peer",
+        quick=((700, "spots_1", 1, 1),),
+        full=(
+            *((n, f"{case}{form}", 4, 5) for n, case in ((428, "pdac"), (613, "her2")) for form in ("", "_hvg")),
+            (1_549, "starmap", 4, 5),
+            *((n, f"{kind}_{s}", 4, 5) for n, kind in ((700, "spots"), (4_000, "cells")) for s in range(1, 6)),
+        ),
+        page="domains_evidence.md",
+    ),
     "colocalization": Group(
         "Co-localisation of 20 types on the contact graph, against 1,000 permutations",
         "colocalization",
@@ -178,6 +190,14 @@ GROUPS: dict[str, Group] = {
         quick=((428, "pdac_a_st"),),
         full=((428, "pdac_a_st"), (613, "her2st_H1"), (1_549, "starmap_v1_1020"), (34_451, "xenium_breast_tiles")),
         quick_who=("spanmf", "PCA, Leiden"),
+        page="evaluation.md",
+    ),
+    "enrichment_real": Group(
+        "Enrichment of domains in lists of cell markers, on real tissues",
+        "enrichment_real",
+        "both forms of one score, no peer",
+        quick=(),
+        full=((1_549, "starmap_v1_1020"), (34_451, "xenium_breast_tiles")),
         page="evaluation.md",
     ),
     "deconvolution": Group(
@@ -216,6 +236,14 @@ GROUPS: dict[str, Group] = {
         quick_who=("NNLS", "paper, untrained", "spanmf"),
         page="deconvolution_published.md",
     ),
+    "deconvolution_real": Group(
+        "Cell types in spots of real tissues: section, weight of the reference",
+        "deconvolution_real",
+        "no truth, or one of an adjacent section",
+        quick=((612, "her2st", "inf"),),
+        full=((1_000, "lymph", 2), *((n, s, w) for n, s in ((612, "her2st"), (526, "breast")) for w in (2, "inf"))),
+        data=("visium_lymph_rctd.h5ad", "her2st_H1.h5ad", "visium_breast_crop.h5ad", "xenium_breast_crop.h5ad"),
+    ),
     "joint_seed": Group(
         "Joint factors: SpatialMultiOmics' own benchmark (form, seeds; seconds of one run)",
         "joint",
@@ -247,6 +275,14 @@ GROUPS: dict[str, Group] = {
         quick=((200, 1),),
         full=((200, 10),),
         data=("citeseq_pbmc_10k_protein_v3.h5ad",),
+    ),
+    "joint_sections": Group(
+        "Joint factors of adjacent sections (Xenium under Visium): agreement on genes that were held out, by split",
+        "joint_sections",
+        "beside random pairing and Xenium's own values",
+        quick=((526, 0),),
+        full=tuple((526, seed) for seed in range(5)),
+        data=("visium_breast_crop.h5ad", "xenium_breast_crop.h5ad"),
     ),
     "scaling_nmf": curve("factorisation", Quality("objective", "lower", 1e-4), quick_who=()),
     "scaling_graph": curve("merged 20/80 µm graph", Quality("nnz", "equal", 0.0)),

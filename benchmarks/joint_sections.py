@@ -2,36 +2,31 @@
 
 Half of the genes that both have are taken from the Visium modality before the fit; what the joint factors say of them (Xenium's
 loadings) is held against Visium's own counts there. In-sample agreement would be inflated, and so it is beside what spots
-that are matched at random reach. ``python benchmarks/joint_sections.py`` (SPANMF_TEST_DATA, else ../shared/data).
+that are matched at random reach. Called by ``run.py``.
 """
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from common import Measurements, main, real_table, timed
 
 import spanmf as sn
 
-DATA = Path(os.environ.get("SPANMF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PX_PER_UM = 0.1688
 RANK = 10
-SEEDS = range(5)
 
 
 def pooled() -> tuple[ad.AnnData, ad.AnnData]:
     """Both sections on the spots that both have."""
-    visium = ad.read_h5ad(DATA / "visium_breast_crop.h5ad")
+    visium = ad.read_h5ad(real_table("visium_breast_crop.h5ad"))
     visium.var_names_make_unique()
-    xenium = ad.read_h5ad(DATA / "xenium_breast_crop.h5ad")
+    xenium = ad.read_h5ad(real_table("xenium_breast_crop.h5ad"))
     mdata = sn.pp.align_modalities(
         visium, xenium, method="pool", radius=50 * PX_PER_UM, names=("visium", "xenium"), unmatched="drop"
     )
-    print(mdata.uns["alignment"])
     return mdata.mod["visium"], mdata.mod["xenium"]
 
 
@@ -56,28 +51,27 @@ def median_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.median(r))
 
 
-def main() -> None:
+def held_out(peers: list, n: int, seed: int) -> dict:
+    """Half of the genes that both have, by a seed; the fit and its prediction are timed."""
     visium, xenium = pooled()
     truth, direct = lognorm(visium), lognorm(xenium)
     shared = [g for g in xenium.var_names if g in visium.var_names and visium[:, g].X.sum() >= 50]
-    rows = []
-    for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        held = sorted(rng.choice(shared, len(shared) // 2, replace=False))
-        shuffled = xenium[rng.permutation(xenium.n_obs)].copy()
-        shuffled.obs_names = xenium.obs_names
-        rows.append(
-            {
-                "held-out genes": len(held),
-                "joint factors": agreement(visium, xenium, held, truth, seed),
-                "random pairing": agreement(visium, shuffled, held, truth, seed),
-                "Xenium's own values": median_correlation(
-                    direct.loc[truth.index, held].to_numpy(), truth[held].to_numpy()
-                ),
-            }
-        )
-    print(pd.DataFrame(rows).agg(["mean", "min", "max"]).round(3))
+    rng = np.random.default_rng(seed)
+    held = sorted(rng.choice(shared, len(shared) // 2, replace=False))
+    shuffled = xenium[rng.permutation(xenium.n_obs)].copy()
+    shuffled.obs_names = xenium.obs_names
+    joint, spent = timed(lambda: agreement(visium, xenium, held, truth, seed))
+    found = {
+        "agreement": joint,
+        "random_pairing": agreement(visium, shuffled, held, truth, seed),
+        "own_values": median_correlation(direct.loc[truth.index, held].to_numpy(), truth[held].to_numpy()),
+    }
+    notes = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in found.items())
+    return spent | found | {"notes": f"{len(held)} genes held out: {notes}"}
+
+
+MEASUREMENTS: Measurements = {"joint_sections": {"spanmf": held_out}}
 
 
 if __name__ == "__main__":
-    main()
+    main(MEASUREMENTS)

@@ -10,14 +10,11 @@ a peer it lacks is left out. Called by ``run.py``; every labeling is scored by `
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -25,15 +22,12 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
-from foundation import main, timed
+from common import HERE, Measurements, left_out, main, peer_python, real_table, timed
 from peers_domains import METHODS
 
 import spanmf as sn
 from spanmf.core import _ops, _smooth, _solver
 
-HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("SPANMF_TEST_DATA", HERE.parents[1] / "shared" / "data"))
-PEERS_PYTHON = os.environ.get("SPANMF_PEERS_PYTHON", "")
 RANK, RESOLUTION = 10, 0.4
 TISSUES = {  # label, library, only the 2,000 most variable genes
     "xenium_breast_tiles": (None, "tile", False),
@@ -48,9 +42,7 @@ Records = list[dict[str, Any]]
 
 def tissue(name: str) -> ad.AnnData:
     """Log-normalised values of the observations with counts, the contact graph, the known labels in obs["truth"]."""
-    path = DATA / f"{name}.h5ad"
-    if not path.exists():
-        sys.exit(f"left out: {path.name} is not there; SPANMF_TEST_DATA names the folder of the real tissues")
+    path = real_table(f"{name}.h5ad")
     label, library, select = TISSUES[name]
     adata = ad.read_h5ad(path)
     sc.pp.filter_cells(adata, min_counts=1)
@@ -198,15 +190,14 @@ def ours(peers: list, n: int, name: str) -> dict:
 
 def peer(method: str, rows: list, n: int, name: str) -> dict:
     """One method of ``peers_domains.py``, scored like ours."""
-    if not PEERS_PYTHON:
-        sys.exit("left out: SPANMF_PEERS_PYTHON names no interpreter that has the peers")
+    python = peer_python("SPANMF_PEERS_PYTHON", *METHODS[method][1])
     adata = tissue(name)
     wanted = next(r["n_domains"] for r in rows if "n_domains" in r)
     with tempfile.TemporaryDirectory() as folder:
         given = ad.AnnData(adata.X, adata.obs[["library"]], adata.var[[]], obsm={"spatial": adata.obsm["spatial"]})
         given.write_h5ad(f"{folder}/table.h5ad")
         command = [
-            PEERS_PYTHON,
+            python,
             HERE / "peers_domains.py",
             method,
             f"{folder}/table.h5ad",
@@ -215,7 +206,7 @@ def peer(method: str, rows: list, n: int, name: str) -> dict:
         ]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode:
-            sys.exit(f"left out: {method}\n{done.stderr[-1500:]}")
+            left_out(f"{method}\n{done.stderr[-1500:]}")
         spent = json.loads(done.stdout.strip().splitlines()[-1])
         labels = pd.read_csv(f"{folder}/labels.csv", index_col=0, dtype=str, keep_default_na=False)
     keys = []
@@ -333,7 +324,7 @@ def sweep(rows: list, n: int, name: str) -> dict:
     return spent | {"runs": runs, "notes": f"{len(table)} runs"}
 
 
-MEASUREMENTS = {
+MEASUREMENTS: Measurements = {
     "real_tissues": {"spanmf": ours, "floors": floors}
     | {method: partial(peer, method) for method in METHODS}
     | {"sweep": sweep}

@@ -95,7 +95,7 @@ def run(tasks: list[tuple], args: argparse.Namespace, out: Path) -> int:
             rows.append(row)
             store(row, out)
             failures += "failed" in row
-            print(f"   {row['who']:30s} {_said(row)}", flush=True)
+            print(f"   {row['who']:30s} {_said(row)}", *row.get("text", "").splitlines(), sep="\n      ", flush=True)
         done += judge(rows, group.quality)
     table = lines(done)
     write_tables(table, out)
