@@ -232,7 +232,7 @@ PUBLIC = {
     for ns in NAMESPACES
     for name in getattr(import_module(f"spanmf.{ns}"), "__all__", [])
 } | {name: getattr(spanmf, name) for name in spanmf.__all__ if name not in NAMESPACES}
-FUNCTIONS = {name: f for name, f in PUBLIC.items() if not inspect.isclass(f)}
+FUNCTIONS = {name: f for name, f in PUBLIC.items() if inspect.isroutine(f)}
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 SECTION = re.compile(r"^(?P<title>[A-Z][A-Za-z ]+)\n-{3,}$", re.MULTILINE)
 

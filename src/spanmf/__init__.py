@@ -2,7 +2,8 @@
 
 Namespaces follow scanpy and squidpy: :mod:`~spanmf.gr` (graphs), :mod:`~spanmf.pp` (preprocessing), :mod:`~spanmf.tl`
 (tools), :mod:`~spanmf.metrics`, :mod:`~spanmf.pl` (plots), :mod:`~spanmf.io`, :mod:`~spanmf.datasets`. Each is imported
-on first use. :func:`~spanmf.run_joint` is a whole analysis of RNA and protein in one call.
+on first use. :func:`~spanmf.run_joint` is a whole analysis of RNA and protein in one call, and
+:data:`~spanmf.settings` holds the number of threads.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import datasets, gr, io, metrics, pl, pp, tl
     from ._joint_run import JointResult, run_joint
+    from ._settings import settings
 
-__all__ = ["JointResult", "datasets", "gr", "io", "metrics", "pl", "pp", "run_joint", "tl"]
-_WHERE = {"JointResult": "._joint_run", "run_joint": "._joint_run"}  # what is no namespace
+__all__ = ["JointResult", "datasets", "gr", "io", "metrics", "pl", "pp", "run_joint", "settings", "tl"]
+_WHERE = {"JointResult": "._joint_run", "run_joint": "._joint_run", "settings": "._settings"}  # what is no namespace
 
 try:
     __version__ = version("spanmf")

@@ -12,7 +12,8 @@ from numba import njit, prange
 from scipy.spatial import cKDTree
 from sklearn.preprocessing import normalize
 
-from ._ops import cached, threads_for
+from ._ops import cached
+from ._threads import threads_for
 
 Array = np.ndarray
 SAMPLE = 2_000  # observations from which densities are estimated

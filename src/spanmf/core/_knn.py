@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.neighbors import KNeighborsTransformer
+
+from . import _threads
 
 Array = np.ndarray
 LEAF = 64  # points a leaf
@@ -25,7 +26,7 @@ def nearest(points: Array, k: int) -> tuple[Array, Array]:
     order = cKDTree(points, leafsize=LEAF, balanced_tree=False).indices
     ordered = np.ascontiguousarray(points[order])
     tree = cKDTree(ordered, leafsize=LEAF, balanced_tree=False)
-    distances, found = tree.query(ordered, k=k, workers=numba.get_num_threads())
+    distances, found = tree.query(ordered, k=k, workers=_threads.allowed())
     indices = np.empty((n, k), dtype=np.int32)
     lengths = np.empty((n, k), dtype=np.float32)
     _itself_first(found, distances)

@@ -11,8 +11,6 @@ that the result does not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -20,15 +18,15 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import njit, prange
 
 from ._simd import FAST, LANE, dots, gather, make_lanes, padded, scatter
+from ._threads import threads_for
 
 ROWS = 64  # rows whose factors are updated together, one lane a row
 FLUSH = 2048  # rows after which float32 sums are added to the float64 statistics
 MAX_BLOCKS = 64
 MAX_STATISTICS = 1 << 25  # float64 values of all blocks together: 256 MiB
-WORK_OF_THREADS = 300_000  # stored values from which several threads pay
 TINY = np.float32(1e-20)
 
 Array = np.ndarray
@@ -181,17 +179,6 @@ class Statistics:
     wtw: Array
     w_sum: Array
     log_term: float = 0.0
-
-
-@contextmanager
-def threads_for(work: int) -> Iterator[None]:
-    """Run small kernels on one thread: waking and joining the others would cost more than they do."""
-    before = get_num_threads()
-    set_num_threads(before if work >= WORK_OF_THREADS else 1)
-    try:
-        yield
-    finally:
-        set_num_threads(before)
 
 
 def n_blocks(n: int, p: int, k: int) -> int:

@@ -1,0 +1,57 @@
+"""What holds for all calls: the number of threads."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from . import _checks
+from .core import _threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Settings:
+    """Settings of the package, as the attributes of :data:`spanmf.settings`.
+
+    Examples
+    --------
+    >>> import spanmf as sn
+    >>> sn.settings.n_jobs = 2
+    >>> with sn.settings.override(n_jobs=1):
+    ...     sn.settings.n_jobs
+    1
+    >>> sn.settings.n_jobs = None
+    """
+
+    @property
+    def n_jobs(self) -> int:
+        """Threads that compiled loops and tree searches use; results do not depend on it.
+
+        The least of what numba has (``NUMBA_NUM_THREADS``, :func:`numba.set_num_threads`; all cores by default), what was
+        set here, and ``scanpy.settings.n_jobs`` where that is above 1, its default, which says nothing. ``None`` or -1
+        takes back what was set here. It holds for every Python thread of the process.
+        """
+        return _threads.allowed()
+
+    @n_jobs.setter
+    def n_jobs(self, n_jobs: int | None) -> None:
+        if n_jobs in (None, -1):
+            _threads.n_jobs = None
+            return
+        _checks.check_range("n_jobs", n_jobs, 1, integer=True)
+        _threads.n_jobs = int(n_jobs)
+
+    @contextmanager
+    def override(self, *, n_jobs: int | None) -> Iterator[None]:
+        """Set ``n_jobs`` for a block only."""
+        before = _threads.n_jobs
+        self.n_jobs = n_jobs
+        try:
+            yield
+        finally:
+            _threads.n_jobs = before
+
+
+settings = Settings()
