@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import scipy.sparse as sp
 
 import spanmf as sn
 from spanmf._reference import match_genes
+from spanmf.core import _ops, _stl_poisson
 
 TYPES = ["Acinar", "M/TC", "T cells"]
 
@@ -124,6 +126,39 @@ def test_equal_names_match_silently() -> None:
 
 
 # --- the call ---------------------------------------------------------------------------------------------------------
+
+
+def rise(section: ad.AnnData, reference: ad.AnnData, **options) -> float:
+    """What the call holds at its height beyond what was there, as a multiple of the stored counts."""
+    small = section[:50].copy()
+    sn.tl.stl_nmf(small, reference, graph_weight=0, **options)  # what is made once stays out of it
+    tracemalloc.start()
+    sn.tl.stl_nmf(section, reference, graph_weight=0, **options)
+    height = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return height / (section.X.data.nbytes + section.X.indices.nbytes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "copies"),
+    [
+        (np.float32, {}, 0.0),
+        (np.float32, {"likelihood": "gaussian"}, 0.0),
+        (np.float32, {"n_genes": 200}, 1.0),
+        (np.int64, {}, 1 / 3),  # float32 values beside 12 bytes of value and index
+        (np.int64, {"n_genes": 200}, 2 / 3),
+    ],
+)
+def test_counts_are_copied_once_at_most(monkeypatch: pytest.MonkeyPatch, dtype, options: dict, copies: float) -> None:
+    monkeypatch.setattr(_stl_poisson, "LEARNING_SPOTS", 100)
+    monkeypatch.setattr(_ops, "VALUES", 1 << 14)
+    monkeypatch.setattr(_ops, "COPIED_ROWS", 256)
+    cells = make_cells(p=400)
+    section = make_section(cells, n=5000)
+    section.X = section.X.astype(dtype)
+    section.X.data[section.X.indices == 7] = 0  # a gene that no spot has is no reason for a copy
+    section.X.eliminate_zeros()
+    assert rise(section, sn.tl.reference_profiles(cells, "type"), **options) < copies + 0.3
 
 
 def test_what_is_written(section: ad.AnnData, reference: ad.AnnData) -> None:

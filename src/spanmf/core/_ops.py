@@ -11,6 +11,7 @@ that the result does not depend on the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -27,6 +28,8 @@ ROWS = 64  # rows whose factors are updated together, one lane a row
 FLUSH = 2048  # rows after which float32 sums are added to the float64 statistics
 MAX_BLOCKS = 64
 MAX_STATISTICS = 1 << 25  # float64 values of all blocks together: 256 MiB
+VALUES = 1 << 20  # stored values that are summed at a time
+COPIED_ROWS = 4096  # rows of which a copy is made at a time
 TINY = np.float32(1e-20)
 
 Array = np.ndarray
@@ -64,7 +67,7 @@ def as_rows(X: Any, mask: Array | None = None) -> Rows:
         return X
     X = X.tocsr() if sp.issparse(X) else sp.csr_matrix(np.asarray(X, dtype=np.float32))
     if mask is not None and not mask.all():
-        X = X[:, np.flatnonzero(mask)]
+        return _with_columns(X, mask)
     if not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
@@ -82,10 +85,30 @@ def beside(X: Any, other: Rows) -> Rows:
     return other
 
 
+def _with_columns(X: sp.csr_matrix, mask: Array) -> Rows:
+    """Some columns, copied a few rows at a time: memory holds X and the result, whatever the type of the values."""
+    columns = np.flatnonzero(mask)
+    size = sum(int(np.count_nonzero(mask[part])) for part in chunks(X.indices[: X.indptr[-1]]))
+    data, indices = np.empty(size, np.float32), np.empty(size, np.int32)
+    indptr = np.zeros(X.shape[0] + 1, np.int64)
+    for rows in row_blocks(X.shape[0]):
+        part = X[rows][:, columns]
+        part.sum_duplicates()
+        start = indptr[rows.start]
+        indptr[rows.start + 1 : rows.stop + 1] = start + part.indptr[1:]
+        data[start : start + part.nnz], indices[start : start + part.nnz] = part.data, part.indices
+    return Rows(indptr, indices[: indptr[-1]], data[: indptr[-1]], (int(X.shape[0]), len(columns)))
+
+
+def row_blocks(n: int) -> Iterator[slice]:
+    """Rows to deal with at a time, where each takes some memory."""
+    return (slice(start, min(start + COPIED_ROWS, n)) for start in range(0, n, COPIED_ROWS))
+
+
 @singledispatch
 def squared_norm(X: Any) -> float:
     """``‖X‖²_F`` in float64."""
-    parts = (part.astype(np.float64) for part in _chunks(X.data))
+    parts = (part.astype(np.float64) for part in chunks(X.data))
     return float(sum(np.vdot(part, part) for part in parts))
 
 
@@ -93,7 +116,7 @@ def squared_norm(X: Any) -> float:
 def entropy(X: Any) -> float:
     """``Σ x log x − x`` in float64: the part of the KL divergence that does not change."""
     total = 0.0
-    for part in _chunks(X.data):
+    for part in chunks(X.data):
         x = part[part > 0].astype(np.float64)
         total += float((x * np.log(x) - x).sum())
     return total
@@ -103,15 +126,23 @@ def entropy(X: Any) -> float:
 def row_sums(X: Any) -> Array:
     """Sum of the values of every row, in float64."""
     out = np.zeros(X.shape[0])
-    filled = np.diff(X.indptr) > 0
-    out[filled] = np.add.reduceat(X.data, X.indptr[:-1][filled], dtype=np.float64)
+    for rows in row_blocks(X.shape[0]):  # reduceat copies all that it is given as float64
+        ends = X.indptr[rows.start : rows.stop + 1]
+        filled = np.diff(ends) > 0
+        if filled.any():
+            values = X.data[ends[0] : ends[-1]]
+            out[rows][filled] = np.add.reduceat(values, (ends[:-1] - ends[0])[filled], dtype=np.float64)
     return out
 
 
 @singledispatch
 def column_sums(X: Any) -> Array:
     """Sum of the values of every column, in float64."""
-    return np.bincount(X.indices, X.data, minlength=X.shape[1])
+    out = np.zeros(X.shape[1])
+    for start in range(0, len(X.data), VALUES):  # bincount copies all that it is given as int64 and float64
+        part = slice(start, start + VALUES)
+        out += np.bincount(X.indices[part], X.data[part], minlength=X.shape[1])
+    return out
 
 
 def mean(X: Any) -> float:
@@ -131,7 +162,8 @@ def transposed_product(X: Any, M: Array) -> Array:
     return X.as_scipy().T @ M
 
 
-def _chunks(v: Array, size: int = 1 << 16) -> list[Array]:
+def chunks(v: Array, size: int = 1 << 16) -> list[Array]:
+    """Parts of an array (views), one after the other."""
     return [v[i : i + size] for i in range(0, len(v), size)]
 
 

@@ -28,6 +28,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from . import _ops
+from ._ops import Rows
 from ._stl_gaussian import fit_gaussian
 from ._stl_model import DEFAULTS, Fit, Options, Progress, Reference
 from ._stl_poisson import Poisson
@@ -62,25 +63,37 @@ def fit(
     smoother = Smoother.of(graph, regions, len(B), options)
     likelihood, dispersion = options.likelihood, np.nan
     profiles = shrunk_profiles(B, n_cells)
-    genes = informative((_ops.column_sums(X) > 0)[columns], profiles, options.n_genes)
-    rows = _ops.as_rows(X, _mask(X.shape[1], columns[genes]))
-    problem = Poisson(rows, profiles[:, genes], B, n_cells, smoother, options, rng)
+    seen = _ops.column_sums(X) > 0
+    genes = informative(seen[columns], profiles, options.n_genes)
+    rows, places = _of_columns(X, seen, columns[genes])
+    problem = Poisson(rows, _spread(profiles[:, genes], places, rows), B, n_cells, smoother, options, rng)
     if likelihood == "auto":
         dispersion = problem.dispersion()
         likelihood = "gaussian" if dispersion < UNDER_DISPERSED else "poisson"
     if likelihood == "gaussian":
         del problem, rows  # they may hold a copy of X, and here is another
-        rows = _ops.as_rows(X, _mask(X.shape[1], columns))
-        return fit_gaussian(rows, B, smoother, options, dispersion, progress)
+        rows, places = _of_columns(X, seen, columns)
+        done = fit_gaussian(rows, _spread(B, places, rows), len(places), smoother, options, dispersion, progress)
+        return done.on(np.arange(len(columns)), places)
     problem.find_platform()
     problem.mend_profiles(progress)
-    return problem.finish(genes, dispersion, progress)
+    return problem.finish(dispersion, progress).on(genes, places)
 
 
-def _mask(p: int, columns: Array) -> Array:
-    mask = np.zeros(p, dtype=bool)
+def _of_columns(X: sp.csr_matrix, seen: Array, columns: Array) -> tuple[Rows, Array]:
+    """X for the fit, and where ``columns`` are in it: X itself where nothing was seen of all others, else a copy of them."""
+    mask = np.zeros(X.shape[1], dtype=bool)
     mask[columns] = True
-    return mask
+    if seen[~mask].any():
+        return _ops.as_rows(X, mask), np.arange(len(columns))
+    return _ops.as_rows(X), columns
+
+
+def _spread(M: Array, places: Array, X: Rows) -> Array:
+    """The columns of M at their places among those of X; zero elsewhere."""
+    out = np.zeros((len(M), X.shape[1]))
+    out[:, places] = M
+    return out
 
 
 def warm_up(k: int) -> None:

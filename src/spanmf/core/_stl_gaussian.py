@@ -17,13 +17,17 @@ Array = np.ndarray
 def fit_gaussian(
     X: Rows,
     B: Array,
+    n_genes: int,
     smoother: Smoother,
     options: Options,
     dispersion: float,
     progress: Progress | None,
 ) -> Fit:
-    """Non-negative least squares of all spots on all genes, drawn to the surroundings as far as there is noise."""
-    n, (k, p) = X.shape[0], B.shape
+    """Non-negative least squares of all spots on all genes, drawn to the surroundings as far as there is noise.
+
+    X may have columns beyond the ``n_genes`` in use, without values and without profile.
+    """
+    n, k = X.shape[0], len(B)
     depth = _ops.row_sums(X)
     valid = depth > 0
     gram, Bt, x_norm = B @ B.T, _ops.pad(B.T), _ops.squared_norm(X)
@@ -45,18 +49,18 @@ def fit_gaussian(
         total = V.sum(1, keepdims=True)
         mean, weight = smoother.mean(V / np.where(total > 0, total, 1), valid)
         target = (mean * total).astype(np.float32)
-        noise = weight * k * residual / (n * p)
+        noise = weight * k * residual / (n * n_genes)
         q = np.divide(noise, total[:, 0] ** 2, out=np.zeros(n), where=total[:, 0] > 0).astype(np.float32)
     size = B.sum(1)
-    found = V[:, :k].any(1)
+    found = V.sum(1) > 0
     cells, mrna = (scaled_shares(V[:, :k], factors, found) for factors in (np.ones(k), size))
     lower = upper = None
     if options.level is not None:
-        lower, upper = _bounds(X, V, B, gram, residual / (n * p), options.level)
+        lower, upper = _bounds(X, V, B, gram, residual / (n * n_genes), options.level)
     spot, gene = deviances(X, depth, B / size[:, None], _ops.pad(np.nan_to_num(mrna)))
     return Fit(
         cells=cells, mrna=mrna, trace=np.array(trace), mending=np.zeros(0),
-        converged=converged, likelihood="gaussian", dispersion=dispersion, genes=np.arange(p), platform=None, profiles=B / size[:, None],
+        converged=converged, likelihood="gaussian", dispersion=dispersion, platform=None, profiles=B / size[:, None],
         sizes=size, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
         lower=lower, upper=upper,
     )  # fmt: skip

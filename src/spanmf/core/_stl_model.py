@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,18 +50,28 @@ class Fit:
     converged: bool
     likelihood: str
     dispersion: float
-    genes: Array  # columns in use
     platform: Array | None  # factors of the genes in use
     profiles: Array  # k × genes in use: shares of the counts, as the section has mended them
     sizes: Array  # mRNA content of the types, as used
     spot_deviance: Array  # a count
-    gene_deviance: Array
+    gene_deviance: Array  # of the genes in use
+    genes: Array = field(default_factory=lambda: np.zeros(0, np.int64))  # which those are, of the reference's
     lower: Array | None = None  # n × k, float32: bounds of ``cells``
     upper: Array | None = None
     n_iter: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_iter", len(self.trace) + len(self.mending))
+
+    def on(self, genes: Array, places: Array) -> Fit:
+        """The same, with what is told of genes cut down to those in use, which lie at ``places``."""
+        return replace(
+            self,
+            genes=genes,
+            platform=None if self.platform is None else self.platform[places],
+            profiles=self.profiles[:, places],
+            gene_deviance=self.gene_deviance[places],
+        )
 
 
 def scaled_shares(V: Array, factors: Array, valid: Array) -> Array:

@@ -135,7 +135,7 @@ class Poisson:
             longer = self.Q * (plain / np.maximum(self.Q, TINY)) ** eta if eta > 1 else plain
             self.Q = longer / longer.sum(1, keepdims=True)
 
-    def finish(self, genes: Array, dispersion: float, progress: Progress | None) -> Fit:
+    def finish(self, dispersion: float, progress: Progress | None) -> Fit:
         """Shares of all spots for the profiles as they are now."""
         X, valid = self.X, self.valid
         V = self.few_V if self.few is X else self.start(X)
@@ -160,7 +160,7 @@ class Poisson:
             lower, upper = self.bounds(V, max(1.0, self.dispersion(0)), self.rate * sizes, self.options.level)
         return Fit(
             cells=cells, mrna=mrna, trace=np.array(trace), mending=np.array(self.trace),
-            converged=converged, likelihood="poisson", dispersion=dispersion, genes=genes, platform=self.platform, profiles=self.Q,
+            converged=converged, likelihood="poisson", dispersion=dispersion, platform=self.platform, profiles=self.Q,
             sizes=sizes, spot_deviance=spot / np.where(valid, self.depth, np.nan), gene_deviance=gene,
             lower=lower, upper=upper,
         )  # fmt: skip
