@@ -93,6 +93,7 @@ SIGNATURES = {
             "scale": "gram",
             "use_rep": None,
             "n_neighbors": 15,
+            "n_landmarks": None,
             "connectivity_key": None,
             "layer": None,
             "mask_var": "auto",
@@ -331,6 +332,18 @@ SIGNATURES = {
             "table_key": None,
         },
     ),
+    "tl.assign_clusters": (
+        {"data": REQUIRED, "n_clusters": None},
+        {
+            "key": "joint_nmf",
+            "use_neighbors": False,
+            "connectivity_key": None,
+            "rng": 0,
+            "random_state": None,
+            "key_added": "assign_clusters",
+            "table_key": None,
+        },
+    ),
     "tl.assign_types": (
         {"data": REQUIRED, "markers": None},
         {
@@ -443,7 +456,9 @@ def test_signature(name):
     assert set(keyword_only) >= ALSO.get(name, set())
 
 
-@pytest.mark.parametrize("name", ["nmf", "snmf", "hsnmf", "joint_nmf", "annotate_factors", "assign_types"])
+@pytest.mark.parametrize(
+    "name", ["nmf", "snmf", "hsnmf", "joint_nmf", "annotate_factors", "assign_clusters", "assign_types"]
+)
 def test_key_added_defaults_to_the_name(name):
     """Every tl function writes under its own name."""
     assert inspect.signature(getattr(sn.tl, name)).parameters["key_added"].default == name

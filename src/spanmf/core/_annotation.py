@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.stats import hypergeom
+from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from . import _domains
@@ -20,6 +22,8 @@ from . import _domains
 Array = np.ndarray
 RIDGE = 1e-3  # share of the mean variance that is added to the covariance
 TEMPERATURES = np.geomspace(0.5, 8, 33)
+N_PCS = 20
+PCS_ROWS = 20_000  # observations that the principal components are found on
 FLOOR = 0.2  # of the median standard deviation of the features: what hardly varies is not blown up
 
 
@@ -135,3 +139,32 @@ def clusters(Z: Array, n_clusters: int, rng: np.random.Generator) -> Array:
     """Labels of k-means without gaps."""
     labels = _domains.k_means(Z, n_clusters, rng)[0]
     return np.unique(labels, return_inverse=True)[1].ravel()
+
+
+def merged(centres: Array, sizes: Array, n_clusters: int) -> Array:
+    """Ward's method on clusters: of each, its number among ``n_clusters`` larger ones, by size."""
+    centres, sizes = np.array(centres, dtype=np.float64), np.array(sizes, dtype=np.float64)
+    member = np.arange(len(centres))
+    left = list(range(len(centres)))
+    while len(left) > n_clusters:
+        C, n = centres[left], sizes[left]
+        squares = (C**2).sum(1)
+        cost = np.outer(n, n) / (n[:, None] + n) * (squares[:, None] + squares - 2 * C @ C.T)
+        cost[np.tril_indices(len(left))] = np.inf
+        a, b = (left[i] for i in np.unravel_index(int(cost.argmin()), cost.shape))
+        centres[a] = (sizes[a] * centres[a] + sizes[b] * centres[b]) / (sizes[a] + sizes[b])
+        sizes[a] += sizes[b]
+        member[member == b] = a
+        left.remove(b)
+    order = sorted(left, key=lambda c: -sizes[c])
+    return np.array([order.index(c) for c in member])
+
+
+def principal_axes(X: sp.csr_matrix, rng: np.random.Generator) -> Array:
+    """Leading right singular vectors of X (features × at most 20), found on a sample of its rows."""
+    rows = np.arange(X.shape[0])
+    if len(rows) > PCS_ROWS:
+        rows = np.sort(rng.choice(rows, PCS_ROWS, replace=False))
+    n = max(min(N_PCS, min(len(rows), X.shape[1]) - 1), 1)
+    with threadpool_limits(1):
+        return np.asarray(randomized_svd(X[rows], n, random_state=int(rng.integers(2**31 - 1)))[2].T)

@@ -2,6 +2,7 @@
 
 from .._stl_weights import StlWeights
 from ._annotate_factors import annotate_factors
+from ._assign_clusters import assign_clusters
 from ._assign_types import assign_types
 from ._composition import Composition, composition
 from ._consensus_nmf import consensus_nmf
@@ -25,6 +26,7 @@ __all__ = [
     "Composition",
     "StlWeights",
     "annotate_factors",
+    "assign_clusters",
     "assign_types",
     "composition",
     "consensus_nmf",

@@ -6,32 +6,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
-from .. import _checks, _data, _mudata
+from .. import _checks, _data
 from .._docs import doc
 from .._logging import timed
-from ..core import _annotation, _joint, _ops, _scale, _solver
-from . import _fit, _joint_nmf, _parts
+from ..core import _annotation
+from . import _fine_clusters, _fit, _parts
 from ._annotate_factors import UNKNOWN, describe, storable_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import scipy.sparse as sp
     from anndata import AnnData
     from mudata import MuData
     from spatialdata import SpatialData
 
 METHODS = ("clusters", "dominant")
 THRESHOLD = 0.2
-PER_COMPONENT, MIN_CLUSTERS, MIN_SIZE = (
-    2,
-    20,
-    10,
-)  # clusters where none are asked for: 2K, at least 20, of 10 or more observations
-N_ROUNDS = 5
-OWN = 1.0  # weight of the tissue as a whole beside the neighbours, in neighbours
 
 
 @doc
@@ -58,9 +51,9 @@ def assign_types(
     over all markers of all types, of that profile with "is a marker of the type", a marker of s types weighing 1/s: so what other
     types' markers show counts against it. Genes weigh 1, proteins 1.5, and with m markers the correlation is multiplied by
     :math:`m / (m + 1)`. Every observation then gets the probability of each cluster by linear discriminants, summed over the clusters of
-    a type. An observation without a modality is judged by what it has: its discriminants are those of the complete observations with
-    that modality taken away (their temperature set on a half that was not fitted), so that types which only the absent modality tells
-    apart share their probability, and the confidence says so.
+    a type. An observation without a modality is judged by what it has: discriminants on the 20 leading principal components of that,
+    fitted to the complete observations (their temperature set on a half that was not fitted), so that types which only the absent
+    modality tells apart share their probability, and the confidence says so.
 
     ``"dominant"`` (published): the type of the component with the largest :math:`W_{ik} \lVert H_k \rVert`, as
     :func:`spanmf.tl.annotate_factors` named it. Its confidence is the share of that type's components.
@@ -135,6 +128,7 @@ def assign_types(
                 "markers": markers is not None,
                 "n_clusters": n_clusters is not None,
                 "use_neighbors": use_neighbors,
+                "connectivity_key": connectivity_key is not None,
             }
             _checks.check_idle('`method="dominant"`', [n for n, is_given in given.items() if is_given], given)
             table, types, shares, cluster = _dominant(factored, annotation_key)
@@ -143,7 +137,7 @@ def assign_types(
             if len(found.names) < 2:
                 msg = f"The markers that were found name one type only ({found.names[0]!r}): at least two are needed to tell types apart."
                 raise ValueError(msg)
-            A = _mudata.get_graph(factored.holder, connectivity_key)[0] if use_neighbors else None
+            A = _fine_clusters.neighbours(factored, use_neighbors, connectivity_key)
             stream = _data.default_rng(rng, random_state)
             table, types, shares, cluster = _by_clusters(factored, found, n_clusters, threshold, A, stream)
             params |= {
@@ -186,7 +180,7 @@ def _dominant(factored: _parts.Factored, annotation_key: str) -> tuple[pd.DataFr
     if len(table) != factored.W.shape[1]:
         msg = f"`uns[{annotation_key!r}]` names {len(table)} factors, and {factored.key!r} has {factored.W.shape[1]}: they are of two runs. {hint}"
         raise ValueError(msg)
-    size = factored.W * np.sqrt(np.diag(_gram(factored)))
+    size = factored.W * np.sqrt(np.diag(_fine_clusters.gram(factored)))
     total = size.sum(1, keepdims=True)
     size = np.divide(size, total, out=np.full(size.shape, 1 / size.shape[1]), where=total > 0)
     names = table["cell_type"].astype(str)
@@ -203,16 +197,6 @@ def _dominant(factored: _parts.Factored, annotation_key: str) -> tuple[pd.DataFr
     return table, types, chosen, best
 
 
-def _gram(factored: _parts.Factored) -> np.ndarray:
-    """Gram matrix of the loadings of all modalities, as they were weighted."""
-    scales = factored.record.get("scales", {}) if factored.joint else {}
-    total = np.zeros((factored.W.shape[1],) * 2)
-    for part in factored.parts:
-        H = part.H.astype(np.float64) * float(scales.get(part.name.replace("/", "|"), 1.0))
-        total += H @ H.T
-    return total
-
-
 def _by_clusters(
     factored: _parts.Factored,
     found: _parts.Found,
@@ -222,38 +206,11 @@ def _by_clusters(
     rng: np.random.Generator,
 ) -> tuple[pd.DataFrame, list[str], np.ndarray, np.ndarray]:
     """Fine clusters of the most complete observations, their types, and every observation's share in them."""
-    n, k = factored.W.shape
-    has = np.stack([np.isin(np.arange(n), part.rows) for part in factored.parts], axis=1)
-    patterns, pattern = np.unique(has, axis=0, return_inverse=True)
-    pattern = pattern.ravel()
-    most = max(range(len(patterns)), key=lambda g: (patterns[g].sum(), (pattern == g).sum()))
-    rows = np.flatnonzero(pattern == most)
-    wanted = n_clusters or max(MIN_CLUSTERS, PER_COMPONENT * k)
-    wanted = min(wanted, max(len(rows) // MIN_SIZE, 2))
-    Z = _scale.by_gram(factored.W[rows], _gram(factored))
-    labels = _annotation.clusters(Z, wanted, rng)
-    size = np.bincount(labels)
-    centres = np.zeros((len(size), k))
-    np.add.at(centres, labels, factored.W[rows])
-    table, codes, types = _name_clusters(factored, found, centres / size[:, None], threshold)
-    table["n_obs"] = size
-    posterior = np.empty((n, len(size)))
-    log_density = np.empty((n, len(size)))
-    for g, there in enumerate(patterns):
-        own = np.flatnonzero(pattern == g)
-        known, asked = (
-            (factored.W[rows], factored.W[own]) if g == most else _reduced(factored, there & patterns[most], rows, own)
-        )
-        model = _annotation.Discriminant.of(known, labels, len(size))
-        log_density[own] = model.log_density(asked) + model.log_sizes
-        log_density[own] /= 1.0 if g == most else _annotation.temperature(known, labels, codes, rng)
-        posterior[own] = _annotation.softmax(log_density[own])
-    if A is not None:
-        posterior = _with_neighbours(posterior, log_density, codes, size, A, pattern != most)
-    shares = np.zeros((n, len(types)))
-    for c, t in enumerate(codes):
-        shares[:, t] += posterior[:, c]
-    return table, types, shares, posterior.argmax(1)
+    fine = _fine_clusters.find(factored, n_clusters or _fine_clusters.usual(factored), rng)
+    table, codes, types = _name_clusters(factored, found, fine.centres, threshold)
+    table["n_obs"] = fine.sizes
+    posterior = _fine_clusters.posterior(fine, codes, A, rng)
+    return table, types, _fine_clusters.by_type(posterior, codes, len(types)), posterior.argmax(1)
 
 
 def _name_clusters(
@@ -273,44 +230,3 @@ def _name_clusters(
     table.insert(0, "cluster", np.arange(len(table)))
     types = list(dict.fromkeys(table["cell_type"]))
     return table, np.array([types.index(t) for t in table["cell_type"]]), types
-
-
-def _reduced(
-    factored: _parts.Factored, there: np.ndarray, rows: np.ndarray, own: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """W of complete rows and of others, both fitted to the modalities that the others have."""
-    scales = factored.record["scales"]
-    parts, loadings = [], []
-    for part, is_there in zip(factored.parts, there, strict=True):
-        scale = float(scales[part.name.replace("/", "|")])
-        X, mask = _joint_nmf.recorded_values(factored.holder, part.name, factored.record)
-        H = part.H[:, mask] * np.float32(scale)
-        loadings.append(H if is_there else H * np.float32(np.sqrt(_joint.ABSENT)))
-        if is_there:
-            parts.append(_mudata.spread(X * np.float32(scale), part.rows, len(factored.W)))
-        else:
-            parts.append(sp.csr_matrix((len(factored.W), X.shape[1]), dtype=np.float32))
-    X = sp.hstack(parts, format="csr", dtype=np.float32)
-    H = np.hstack(loadings)
-    return tuple(_solver.solve_w(_ops.as_rows(X[which]), H) for which in (rows, own))  # type: ignore[return-value]
-
-
-def _with_neighbours(
-    posterior: np.ndarray,
-    log_density: np.ndarray,
-    codes: np.ndarray,
-    size: np.ndarray,
-    A: sp.csr_matrix,
-    open_: np.ndarray,
-) -> np.ndarray:
-    """Incomplete observations again, with the types around them as the prior in place of those of the tissue."""
-    member = np.eye(codes.max() + 1)[codes]  # clusters × types
-    overall = (size / size.sum()) @ member
-    A = sp.csr_matrix(A)[open_]
-    degree = np.asarray(A.sum(1)).ravel()[:, None]
-    posterior = posterior.copy()
-    for _ in range(N_ROUNDS):
-        around = (A @ (posterior @ member) + OWN * overall) / (degree + OWN)
-        prior = np.log(np.maximum(around / overall, 1e-12)) @ member.T
-        posterior[open_] = _annotation.softmax(log_density[open_] + prior)
-    return posterior
