@@ -196,7 +196,7 @@ def write_pages(results: Path, docs: Path) -> None:
     ]
     scaling = [r for r in rows if r["measurement"].startswith("scaling_")]
     if scaling:
-        import_module("scaling").draw(scaling, docs / "_static" / "scaling.png")
+        import_module("figure_scaling").draw(scaling, docs / "_static" / "scaling.png")
     parts = [HEAD.format(**_machine(rows)), SCALING if scaling else "", as_markdown(shown), ELSEWHERE]
     (docs / "benchmarks.md").write_text("\n".join(filter(None, parts)).rstrip() + "\n")
     import_module("report_real").write_page(results, docs)

@@ -26,6 +26,7 @@ from foundation import RANK, judged_labels, objective, run_pipeline
 
 CACHE = HERE / "results" / "data"
 PIECE = 1_000_000
+GAP = 1_000.0  # µm between pieces
 RESOLUTION = 0.4
 FASTEST = 0.2  # seconds below which the best of five runs counts
 
@@ -62,6 +63,7 @@ def made_tissue(n: int) -> dict[str, np.ndarray]:
     import spanmf as sn
 
     out: dict[str, list[np.ndarray]] = defaultdict(list)
+    right = 0.0
     for piece in range(-(-n // PIECE)):
         size = min(PIECE, n - piece * PIECE)
         adata = sn.datasets.xenium_tissue(size, rng=piece)
@@ -69,7 +71,8 @@ def made_tissue(n: int) -> dict[str, np.ndarray]:
         sc.pp.log1p(adata)
         X = sp.csr_matrix(adata.X, dtype=np.float32)
         xy = np.asarray(adata.obsm["spatial"])
-        out["spatial"].append(xy + np.array([piece * 1.1 * np.ptp(xy[:, 0]), 0]))
+        out["spatial"].append(xy + np.array([right - xy[:, 0].min(), 0]))
+        right = out["spatial"][-1][:, 0].max() + GAP
         out["library"].append(adata.obs["library"].cat.codes.to_numpy(dtype=np.int32) + 100 * piece)
         out["domain"].append(adata.obs["domain"].cat.codes.to_numpy(dtype=np.int32))
         out["data"].append(X.data)
