@@ -111,6 +111,14 @@ GROUPS: dict[str, Group] = {
         quick=((20_000,),),
         full=((1_000_000,),),
     ),
+    "threads": Group(
+        "Two threads against one: cells, what is done",
+        "threads",
+        "the same to the bit (tests/test_threads.py)",
+        quick=((30_000, "pass"),),
+        full=tuple((n, what) for n in (100_000, 1_000_000) for what in ("pass", "smoothing", "graph")),
+        threads=2,
+    ),
     "sweep": Group(
         "Sweep of ranks × resolutions with all metrics, against the same runs one by one",
         "evaluation",
