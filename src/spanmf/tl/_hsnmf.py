@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from .. import _checks, _data, _keys
 from .._docs import doc
 from .._logging import status, timed
-from ..core import _domains, _graph, _leiden, _scale, _smooth
+from ..core import _domains, _graph, _landmarks, _leiden, _scale, _smooth
 from ..gr._hybrid import LARGE, feature_graph, write_hybrid
 from . import _fit
 from ._snmf import check_smoothing, smooth_factors, smoothing_params
@@ -51,7 +51,7 @@ def _idle(options: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...]]]:
             if options["clustering"] == clustering
             else "`n_domains` (`clustering='potts'`)"
         )
-        yield how, ("resolution", "alpha", "flavor", "n_neighbors")
+        yield how, ("resolution", "alpha", "flavor", "n_neighbors", "n_landmarks")
     elif options["n_domains"] is not None:
         yield "`n_domains`, for which the resolution is searched", ("resolution",)
 
@@ -80,6 +80,7 @@ def hsnmf(
     scale: Literal["gram", "norm"] | None = "gram",
     use_rep: str | None = None,
     n_neighbors: int = 15,
+    n_landmarks: int | None = None,
     connectivity_key: str | None = None,
     layer: str | None = None,
     mask_var: str | np.ndarray | None = "auto",
@@ -142,6 +143,12 @@ def hsnmf(
         smoothed unless ``smooth=False``, and rescaled if its loadings are in ``adata.varm``.
     n_neighbors
         Number of nearest neighbours in Z for the hybrid graph, the observation itself counted.
+    n_landmarks
+        For very many observations: Leiden runs on so many of them, drawn at random; each of the others takes the domain that is the
+        commonest among the 5 of them nearest in Z. Their spatial graph has all neighbours that they have in the tissue, each
+        represented by the nearest landmark. No hybrid graph is written, and a described spatial graph will do
+        (:func:`spanmf.gr.contact_neighbors` with ``store=False``). A fifth of 100,000 cells agrees with the full run about as much as
+        another seed of it does: see :doc:`/large_data`. ``None``: all observations.
     {connectivity_key}
     {layer}
     {mask_var}
@@ -172,7 +179,7 @@ def hsnmf(
     ``adata.varm["hsnmf_loadings"]`` : p × k, float32
         Loadings Hᵀ; zero rows for variables that were not used (likewise).
     ``adata.obsp["hybrid_connectivities"]``, ``adata.obsp["hybrid_distances"]``, ``adata.uns["hybrid_neighbors"]``
-        The hybrid graph (with Leiden only; with another ``key_added``, its base name is ``f"{key_added}_hybrid"``).
+        The hybrid graph (with Leiden on all observations only; with another ``key_added``, its base name is ``f"{key_added}_hybrid"``).
     ``adata.uns["hsnmf"]`` : dict
         ``params``, ``trace``, ``n_iter``, ``converged``, ``n_domains``, ``resolution`` (the one found by the search),
         ``versions``.
@@ -185,7 +192,7 @@ def hsnmf(
         If values are negative, NaN, infinite or all zero; if a parameter is out of range; if ``"laplacian"`` is combined
         with the KL loss or penalties, or ``use_rep`` with what belongs to a factorisation; if ``"potts"`` or ``"kmeans"``
         lacks ``n_domains``; if an option is given that has no effect beside the others (``resolution``, ``alpha``,
-        ``flavor`` and ``n_neighbors`` belong to Leiden, and ``resolution`` not to a wanted number of domains); if there is
+        ``flavor``, ``n_neighbors`` and ``n_landmarks`` belong to Leiden, and ``resolution`` not to a wanted number of domains); if there is
         no such device.
     ImportError
         If the device needs torch, and torch is not installed.
@@ -211,7 +218,7 @@ def hsnmf(
     _checks.check_key_added(key_added)
     _checks.check_flag("smooth", smooth)
     check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
-    plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, scale)
+    plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, n_landmarks, scale)
     A, graph_key = _graph_in_use(
         table, connectivity_key, stored=plan.needs_matrix or device != "cpu", needed=smooth or plan.needs_graph
     )
@@ -286,15 +293,16 @@ class _Plan:
     alpha: float
     flavor: str
     n_neighbors: int
+    n_landmarks: int | None
     scale: _scale.Scale
 
     @property
     def needs_graph(self) -> bool:
-        return self.clustering == "potts" or self.needs_matrix
+        return self.clustering == "potts" or (self.clustering == "leiden" and self.alpha > 0)
 
     @property
     def needs_matrix(self) -> bool:
-        return self.clustering == "leiden" and self.alpha > 0
+        return self.clustering == "leiden" and self.alpha > 0 and self.n_landmarks is None
 
     def graph_params(self) -> dict[str, Any]:
         return {"alpha": self.alpha, "n_neighbors": self.n_neighbors, "scale": self.scale, "method": "umap"}
@@ -303,6 +311,7 @@ class _Plan:
         out = {"clustering": self.clustering, "scale": self.scale, "n_domains": self.n_domains}
         if self.clustering == "leiden":
             out |= {"alpha": self.alpha, "flavor": self.flavor, "n_neighbors": self.n_neighbors}
+            out["n_landmarks"] = self.n_landmarks
             if self.n_domains is None:
                 out["resolution"] = self.resolution
         return out
@@ -316,6 +325,7 @@ def _plan(
     alpha: float,
     flavor: str,
     n_neighbors: int,
+    n_landmarks: int | None,
     scale: _scale.Scale,
 ) -> _Plan:
     """Check the options of the clustering and choose what ``"auto"`` means."""
@@ -325,8 +335,13 @@ def _plan(
     _checks.check_range("resolution", resolution, 0, open_low=True)
     _checks.check_range("alpha", alpha, 0, 1)
     _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
+    if n_landmarks is not None:
+        _checks.check_range("n_landmarks", n_landmarks, n_neighbors, table.n_obs, integer=True)
+        n_landmarks = int(n_landmarks)
     if n_domains is not None:
-        _checks.check_range("n_domains", n_domains, 2, table.n_obs, integer=True)
+        _checks.check_range(
+            "n_domains", n_domains, 2, table.n_obs if n_landmarks is None else n_landmarks, integer=True
+        )
     elif clustering in ("potts", "kmeans"):
         msg = (
             f"`clustering={clustering!r}` needs `n_domains`. Without it, use `clustering='leiden'` with a `resolution`."
@@ -334,7 +349,7 @@ def _plan(
         raise ValueError(msg)
     return _Plan(
         _resolved(clustering, n_domains), n_domains, float(resolution), float(alpha), flavor,
-        int(n_neighbors), scale,
+        int(n_neighbors), n_landmarks, scale,
     )  # fmt: skip
 
 
@@ -351,8 +366,20 @@ def _cluster(Z: np.ndarray, A: AnyGraph, plan: _Plan, rng: np.random.Generator) 
         return _Found(_domains.potts_mixture(Z, plan.n_domains, _smooth.as_graph(A), rng))
     if plan.clustering == "kmeans":
         return _Found(_domains.k_means(Z, plan.n_domains, rng)[0])
+    if plan.n_landmarks is None:
+        return _communities(Z, A if plan.alpha > 0 else None, plan, rng)
+    rows = _landmarks.sample(len(Z), plan.n_landmarks, rng)
+    with status("tl.hsnmf: nearest landmarks", show=len(Z) >= LARGE):
+        nearest = _landmarks.nearest(Z, rows)
+    among = _landmarks.graph_among(A, rows, nearest[:, 0]) if plan.alpha > 0 else None
+    found = _communities(Z[rows], among, plan, rng)
+    return _Found(_landmarks.spread(found.codes, rows, nearest), found.resolution)
+
+
+def _communities(Z: np.ndarray, A: sp.csr_matrix | None, plan: _Plan, rng: np.random.Generator) -> _Found:
+    """Leiden on the hybrid graph of the rows of Z and, where space plays a part, of A."""
     seed, F, D = neighbours(Z, plan.n_neighbors, rng)
-    M = _graph.mix(A if plan.needs_matrix else sp.csr_matrix(F.shape, dtype=np.float32), F, plan.alpha)
+    M = _graph.mix(sp.csr_matrix(F.shape, dtype=np.float32) if A is None else A, F, plan.alpha)
     with status(f"tl.hsnmf: Leiden ({plan.flavor})", show=len(Z) >= LARGE):
         if plan.n_domains is None:
             return _Found(_leiden.leiden(M, plan.resolution, flavor=plan.flavor, seed=seed), hybrid=(M, D))
