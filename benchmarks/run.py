@@ -64,7 +64,7 @@ def main() -> int:
     only = [name for name in GROUPS if any(fnmatch(name, p) for p in patterns)]
     if unknown := [p for p in patterns if not any(fnmatch(name, p) for name in GROUPS)]:
         parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
-    out = args.out or HERE / "results" / ("quick" if args.quick else "")
+    out = args.out or HERE / "results" / ("quick" if args.quick and not args.docs else "")
     out.mkdir(parents=True, exist_ok=True)
     if args.docs:
         write_pages(out, HERE.parent / "docs")
