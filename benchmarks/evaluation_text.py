@@ -17,8 +17,7 @@ in the published forms of the metrics (`preset="paper"`) and in the better ones 
 export SPANMF_TEST_DATA=…      # folder of the tissues (.h5ad)
 export SPANMF_PEERS_PYTHON=…   # python with cellcharter, pybanksy, squidpy, spatialleiden; a peer that it lacks is left out
 python benchmarks/run.py --only real_tissues
-python benchmarks/figure_real.py
-python benchmarks/run.py --docs   # writes this page
+python benchmarks/run.py --docs   # writes this page and its picture
 ```
 
 Machine: {cores} cores, {memory:.0f} GiB, {cpu}, one thread, shared with other work; Python {python}; {versions}; peers {peers}. One
@@ -40,7 +39,7 @@ What is compared:
 FIGURE = """\
 ## Enrichment
 
-Median over clusters of −log10 of the best adjusted p, by `python benchmarks/enrichment_real.py` (not part of the tables below: no library of
+Median over clusters of −log10 of the best adjusted p, by `python benchmarks/run.py --only enrichment_real` (not part of the tables below: no library of
 gene sets comes with the package, so the sets are its 30 lists of cell markers, and few of them are on a panel). Clusters of 50 cells
 or more; dominant components of NMF and SNMF, domains of hSNMF.
 

@@ -1,6 +1,6 @@
-"""Maps of the labelings of ``run.py --only real_tissues``: python benchmarks/figure_real.py [TISSUE] [FILE] [LIBRARY].
+"""Maps of the labelings of ``run.py --only real_tissues``: python benchmarks/figure_real.py TISSUE FILE [LIBRARY].
 
-Without arguments the picture of docs/evaluation.md: one tile of the breast tumour by several methods. Colours follow the
+The picture of docs/evaluation.md, which ``run.py --docs`` draws, is one tile of the breast tumour by several methods. Colours follow the
 labels of hSNMF by overlap.
 """
 
@@ -13,12 +13,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from common import DATA, HERE
 from PIL import Image
-from real_tissues import HERE, tissue
+from real_tissues import tissue
 
 import spanmf as sn
 
-PICTURE = HERE.parent / "docs" / "_static" / "evaluation_breast.png"
+PICTURE = (
+    "xenium_breast_tiles",
+    "evaluation_breast.png",
+    "bulbasaur",
+)  # tissue, file and library of docs/evaluation.md
 N_COLORS = 64  # of the file, to keep it small
 SHOWN = {
     "nmf": "NMF, dominant component",
@@ -54,12 +59,19 @@ def chosen(found: dict[str, list[int]]) -> dict[str, str]:
     return out
 
 
+def draw_picture(folder: Path) -> None:
+    """The picture of docs/evaluation.md, where its tissue and its results are at hand."""
+    name, file, library = PICTURE
+    if (DATA / f"{name}.h5ad").exists() and "hsnmf, number given" in labels_of(name):
+        draw(name, folder / file, library)
+
+
 def natural(name: str) -> tuple[int, str]:
     """Numbers by value, before words."""
     return (int(name), "") if name.isdigit() else (10**6, name)
 
 
-def draw(name: str, path: Path, library: str | None) -> None:
+def draw(name: str, path: Path, library: str | None = None) -> None:
     """One panel a method."""
     adata = tissue(name)
     found = labels_of(name)
@@ -93,5 +105,4 @@ def draw(name: str, path: Path, library: str | None) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:] + [None] * 3
-    draw(given[0] or "xenium_breast_tiles", Path(given[1] or PICTURE), given[2] or (None if given[0] else "bulbasaur"))
+    draw(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:4])

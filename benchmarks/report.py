@@ -183,7 +183,7 @@ def stored(results: Path) -> list[Row]:
 
 
 def write_pages(results: Path, docs: Path) -> None:
-    """docs/benchmarks.md with its figure, docs/evaluation.md, and the tables as JSON."""
+    """docs/benchmarks.md and docs/evaluation.md with their pictures, and the tables as JSON."""
     rows = stored(results)
     table = lines(rows)
     order = list(GROUPS)
@@ -200,6 +200,7 @@ def write_pages(results: Path, docs: Path) -> None:
     parts = [HEAD.format(**_machine(rows)), SCALING if scaling else "", as_markdown(shown), ELSEWHERE]
     (docs / "benchmarks.md").write_text("\n".join(filter(None, parts)).rstrip() + "\n")
     import_module("report_real").write_page(results, docs)
+    import_module("figure_real").draw_picture(docs / "_static")
 
 
 def _machine(rows: list[Row]) -> dict[str, Any]:

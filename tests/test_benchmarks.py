@@ -153,7 +153,10 @@ def test_another_run_is_said_to_be_one(bench: SimpleNamespace, rows: list[dict])
     assert "not measured in the same run" in bench.report.as_markdown(bench.report.lines(apart))
 
 
-def test_pages_from_files(bench: SimpleNamespace, rows: list[dict], tmp_path: Path) -> None:
+def test_pages_from_files(
+    bench: SimpleNamespace, rows: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.figure_real, "DATA", tmp_path)  # no picture of a real tissue
     results, docs = tmp_path / "results", tmp_path / "docs"
     results.mkdir()
     (docs / "_static").mkdir(parents=True)
