@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import mudata
@@ -87,7 +88,21 @@ def test_a_whole_run_leaves_what_is_promised(done, files):
     assert set(niches.columns[2:]) == set(types)
     pairs = pd.read_csv(out / "co_localization.csv")
     assert len(pairs) == len(types) * (len(types) + 1) // 2
-    assert "Cell types by RNA and protein" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Cell types by RNA and protein" in page
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[1:6] == ["Cell types", "Factors", "RNA and protein", "Who lies next to whom", "Niches"]
+    for name in (
+        'alt="Top genes and proteins of each factor"',
+        'alt="Ratios of all pairs of types"',
+        'alt="Niches, and what',
+    ):
+        assert name in page
+    near = pairs[pairs["a"] != pairs["b"]].nlargest(1, "ratio").iloc[0]
+    assert f"<td>{near['a']} – {near['b']}</td>" in page
+    assert all(name in page for name in niches["niche"].unique())
+    words = re.sub("<[^>]*>", "", page.split('<section id="numbers">')[0].split("</style>")[1])
+    assert "domain" not in words.lower()
     for name in (n for n in FILES if n.endswith(".png")):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from . import _checks, _data, _keys, _marker_sets, gr, io, pl, pp, tl
+from . import _report as _report_parts
 from ._docs import doc
 from ._logging import timed
 from ._runs import save
@@ -32,7 +33,7 @@ NICHE = "niche"
 COMPOSITION = "niche_composition"
 PAIRS = "colocalization"
 OUTPUTS = {  # what a run leaves, in the order in which to look at it
-    "report.html": "types, factors and numbers on one page: look here first",
+    "report.html": "types, factors, neighbours, niches and numbers on one page: look here first",
     "cell_types.png": "where the types lie",
     "colocalization.png": "who sits next to whom, more (blue) or less (brown) than by chance",
     "niches.png": "groups of cells with alike neighbours, and what they are made of",
@@ -250,7 +251,7 @@ def analyse(job: Job, folder: Path | None, stage: Callable[[str], AbstractContex
             notes += [", ".join(_draw(result, cells, job, folder))]
         with stage("files") as notes:
             _write(result, folder)
-            _report(result, job, folder)
+            _report(result, cells, job, folder)
             notes += ["tables, result.h5mu, report.html"]
     return result
 
@@ -439,8 +440,8 @@ def _write(result: JointResult, folder: Path) -> None:
         result.mdata.write_h5mu(folder / "result.h5mu")
 
 
-def _report(result: JointResult, job: Job, folder: Path) -> None:
-    """The page on the transcriptome: types, joint factors with their genes, numbers."""
+def _report(result: JointResult, cells: AnnData, job: Job, folder: Path) -> None:
+    """The page: types, factors with genes and proteins, neighbours, niches; numbers and graph are of the transcriptome's cells."""
     mdata, rna = result.mdata, result.mdata.mod[RNA]
     if _keys.SPATIAL not in rna.obsm:
         return
@@ -462,4 +463,18 @@ def _report(result: JointResult, job: Job, folder: Path) -> None:
     gr.contact_neighbors(table, **samples)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* looks like raw counts")
-        io.write_report(table, folder / "report.html", key=TYPE, title="Cell types by RNA and protein", **samples)
+        subject = _report_parts.read_subject(table, [TYPE], **samples)
+        parts = _report_parts.joint_parts(
+            mdata,
+            cells,
+            result.co_localization,
+            key=KEY,
+            type_key=TYPE,
+            niche_key=NICHE,
+            pairs_key=PAIRS,
+            library_key=job.library_key,
+        )
+        page = _report_parts.build(
+            replace(subject, words=_report_parts.TYPES), title="Cell types by RNA and protein", more=parts
+        )
+    (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")

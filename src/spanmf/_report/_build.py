@@ -13,11 +13,12 @@ from ._remarks import remarks
 from ._sweep import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ._subject import Subject
 
-PARTS: dict[str, tuple[str, Callable[[Subject], str]]] = {
+Part = tuple[str, "Callable[[Subject], str]"]
+PARTS: dict[str, Part] = {
     "domains": ("Domains", _sections.domains),
     "factors": ("Factors", _sections.factors),
     "numbers": ("Numbers", _sections.numbers),
@@ -28,18 +29,21 @@ PARTS: dict[str, tuple[str, Callable[[Subject], str]]] = {
 }
 
 
-def build(subject: Subject, *, title: str, date: str | None = None) -> str:
-    """The page. The same subject gives the same text."""
+def build(subject: Subject, *, title: str, date: str | None = None, more: Mapping[str, Part] | None = None) -> str:
+    """The page. The same subject gives the same text. ``more``: parts of its own, which stand behind the factors."""
+    first = list(PARTS)[: list(PARTS).index("factors") + 1]
+    parts = {a: PARTS[a] for a in first} | dict(more or {}) | PARTS
     with _figures.plain_style(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", _checks.SpanmfWarning)
-        bodies = {anchor: _part(subject, make) for anchor, (_, make) in PARTS.items()}
+        bodies = {anchor: _part(subject, make) for anchor, (_, make) in parts.items()}
     for warning in caught:
         if not issubclass(warning.category, _checks.SpanmfWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     subject.remarks.extend(str(w.message) for w in caught if issubclass(w.category, _checks.SpanmfWarning))
     found = remarks(subject)
     sections = [Section("warnings", "Warnings", _warnings(found))]
-    sections += [Section(anchor, PARTS[anchor][0], body) for anchor, body in bodies.items()]
+    names = {anchor: name for anchor, (name, _) in parts.items()} | {"domains": subject.words.title}
+    sections += [Section(anchor, names[anchor], body) for anchor, body in bodies.items()]
     return _html.page(title, _lead(subject, found, date), sections, f"Made by spanmf {__version__}.")
 
 
@@ -73,16 +77,14 @@ def _summary(subject: Subject, found: list[str]) -> str:
             f"described by {count(len(subject.factors[1]), 'factor')} (sets of genes that rise and fall together)"
         )
     if subject.has_labels:
-        what.append(
-            f"divided into {count(len(subject.labels[1]), 'domain')} (areas whose cells have alike mixtures of factors)"
-        )
+        what.append(f"divided into {count(len(subject.labels[1]), subject.words.one)} ({subject.words.are})")
     lines = [f"{count(subject.adata.n_obs, 'cell')} were {' and '.join(what)}."] if what else []
     if subject.has_labels and len(subject.labels[1]) > 1:
         names, sizes = subject.labels[1], subject.sizes
         large, small = sizes.argmax(), sizes.argmin()
         total = sizes.sum()
         lines.append(
-            f"The largest domain, {names[large]}, holds {percent(sizes[large] / total)} of the cells; the smallest, {names[small]}, "
+            f"The largest {subject.words.one}, {names[large]}, holds {percent(sizes[large] / total)} of the cells; the smallest, {names[small]}, "
             f"{percent(sizes[small] / total)}."
         )
     values = subject.values(subject.key)
@@ -93,8 +95,5 @@ def _summary(subject: Subject, found: list[str]) -> str:
     lines.append(
         f"{count(n, 'thing')} to look at first: see Warnings." if n else "Nothing stood out that would need a warning."
     )
-    caution = (
-        "This page describes what a computation found in gene expression and position. It is for research: domains are no "
-        "diagnosis, and whoever knows the tissue has the last word."
-    )
+    caution = f"This page describes what a computation found in {subject.words.about}. It is for research: {subject.words.caution}"
     return bullets(lines) + paragraph(caution, "note")

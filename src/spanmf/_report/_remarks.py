@@ -62,11 +62,11 @@ def _labels(subject: Subject) -> Iterator[str]:
     if lost:
         yield f"{count(lost, 'cell')} ({percent(lost / len(codes))}) have no label and are left out of the numbers."
     if len(names) == 1:
-        yield "There is one domain only: more come with a higher `resolution`, or with `n_domains`."
+        yield subject.words.only_one
     small = [name for name, n in zip(names, subject.sizes, strict=True) if 0 < n <= SMALL_DOMAIN * len(codes)]
     if small:
         yield (
-            f"{_list('Domain', small)} {'holds' if len(small) == 1 else 'hold'} at most {percent(SMALL_DOMAIN)} of the cells"
+            f"{_list(subject.words.one.capitalize(), small)} {'holds' if len(small) == 1 else 'hold'} at most {percent(SMALL_DOMAIN)} of the cells"
             f"{'' if len(small) == 1 else ' each'}: a rare structure, or a splinter."
         )
 
@@ -98,12 +98,12 @@ def _samples(subject: Subject) -> Iterator[str]:
             own = np.bincount(libraries[codes == i], minlength=len(samples)) / max((codes == i).sum(), 1)
             if own.max() > ONE_SAMPLE > weight[own.argmax()]:
                 yield (
-                    f"Domain {name} lies almost wholly ({percent(own.max())}) in sample {samples[own.argmax()]}: a structure that the "
+                    f"{subject.words.one.capitalize()} {name} lies almost wholly ({percent(own.max())}) in sample {samples[own.argmax()]}: a structure that the "
                     "others lack, or a difference between the samples themselves (batch)."
                 )
         alone = [str(sample) for sample, row in subject.composition.iterrows() if row.max() > ONE_SAMPLE]
         if alone and len(names) > 1:
-            yield f"{_list('Sample', alone)} {'is' if len(alone) == 1 else 'are'} almost wholly one domain."
+            yield f"{_list('Sample', alone)} {'is' if len(alone) == 1 else 'are'} almost wholly one {subject.words.one}."
     if subject.has_factors:
         W = subject.factors[0]
         for k in range(W.shape[1]):

@@ -27,15 +27,11 @@ MANY = 6  # libraries that have a column of their own in the metrics
 
 
 def domains(subject: Subject) -> str:
-    """Maps of the labels, what each domain is, and how the samples divide into them."""
+    """Maps of the labels, what each is, and how the samples divide into them."""
     parts = [
-        paragraph(
-            "A domain is an area whose cells have alike mixtures of factors. Domains are found from gene expression and "
-            "position alone and are numbered by size; a number is no diagnosis, and the same number in another run may "
-            "be another domain."
-        ),
+        paragraph(subject.words.intro),
         _maps(subject, subject.key),
-        "<h3>What the domains are</h3>",
+        f"<h3>What the {subject.words.many} are</h3>",
         _domain_table(subject),
     ]
     if subject.has_factors:
@@ -43,7 +39,7 @@ def domains(subject: Subject) -> str:
             paragraph("Genes: those whose share of the expression is most above that in the whole table.", "note")
         )
     if len(subject.libraries[1]) > 1:
-        parts += ["<h3>Domains by sample</h3>", _composition(subject)]
+        parts += [f"<h3>{subject.words.title} by sample</h3>", _composition(subject)]
     for key in subject.others:
         if key in subject.adata.obs:
             parts += [f"<h3>For comparison: {esc(key)}</h3>", _maps(subject, key)]
@@ -78,7 +74,7 @@ def _domain_table(subject: Subject) -> str:
     colors = subject.colors(subject.key)
     total = max(int(subject.sizes.sum()), 1)
     columns: dict[str, list[str]] = {
-        "domain": [f'<span class="nowrap">{chip(colors[name])}{esc(name)}</span>' for name in names],
+        subject.words.one: [f'<span class="nowrap">{chip(colors[name])}{esc(name)}</span>' for name in names],
         "cells": [f"{n:,}" for n in subject.sizes],
         "share": [percent(n / total) for n in subject.sizes],
     }
@@ -108,7 +104,7 @@ def _composition(subject: Subject) -> str:
         )
         for sample, row in shares.iterrows()
     ]
-    out = table(("sample", "cells", "domains, from the largest"), bars, numbers=(1,), kind="wide bars")
+    out = table(("sample", "cells", f"{subject.words.many}, from the largest"), bars, numbers=(1,), kind="wide bars")
     if len(shares.columns) <= 16:
         head = ["sample", *shares.columns]
         rows = [(esc(sample), *(percent(v) if v else "0" for v in row)) for sample, row in shares.iterrows()]
@@ -179,7 +175,7 @@ def _strongest(subject: Subject, values: np.ndarray) -> str:
     by_domain = np.array([values[codes == i].mean(dtype=np.float64) for i in range(len(names))])
     i = int(by_domain.argmax())
     color = subject.colors(subject.key)[names[i]]
-    return f'<p class="note">most used in domain {chip(color)}{esc(names[i])}, {number(by_domain[i] / mean, 2)} × the mean</p>'
+    return f'<p class="note">most used in {subject.words.one} {chip(color)}{esc(names[i])}, {number(by_domain[i] / mean, 2)} × the mean</p>'
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------
@@ -355,7 +351,7 @@ def parameters(subject: Subject) -> str:
     except KeyError:
         subject.remarks.append("There is no spatial graph in the table.")
     if subject.run:
-        blocks[f"Factors and domains ({subject.key})"] = subject.run["params"]
+        blocks[f"Factors and {subject.words.many} ({subject.key})"] = subject.run["params"]
         blocks["Versions"] = subject.run.get("versions", {})
     shown = [
         f"<div><h3>{esc(title)}</h3>{_html.pairs(_plain(values))}</div>"

@@ -19,6 +19,7 @@ from ..metrics._panel import ALL, panel
 from ..metrics._scorer import run_params
 from ..pl import _map
 from ..pl._colors import MISSING, PALETTE, label_colors
+from ._words import DOMAINS, Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ class Subject:
     um_per_unit: float | None = None
     metrics: pd.DataFrame | None = None
     sweep: pd.DataFrame | None = None
+    words: Words = DOMAINS
     remarks: list[str] = field(default_factory=list)  # what the sections have to warn of
 
     @property
