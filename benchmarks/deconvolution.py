@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,10 +34,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from common import Measurements, main, peer_python, real_table, timed
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-DATA = Path(os.environ.get("SPANMF_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-FLASHDECONV_PYTHON = os.environ.get("SPANMF_FLASHDECONV_PYTHON", sys.executable)  # it pins an older numba than ours
 FIVE = ("Acinar cells", "Cancer clone A", "Endocrine cells", "Fibroblasts", "Ductal - terminal ductal like")
 PAPER_ORDER = {  # which of the five shares each type has
     "Duct Epithelium": (1, 3, 0, 4, 2),
@@ -65,7 +62,7 @@ class Section:
 def _table(name: str) -> Any:
     import anndata as ad
 
-    return ad.read_h5ad(DATA / f"{name}.h5ad")
+    return ad.read_h5ad(real_table(f"{name}.h5ad"))
 
 
 @cache
@@ -81,7 +78,7 @@ def paper(seed: int, part: int = 0) -> Section:
     rng = np.random.default_rng([seed, part, 1])
     coords, regions = _slide()
     names = list(_table("pdac_a_st").obs["region"].cat.categories)
-    B = pd.read_csv(DATA / "pdac_a_reference_mean_profiles.csv", index_col=0).loc[list(FIVE)].to_numpy()
+    B = pd.read_csv(real_table("pdac_a_reference_mean_profiles.csv"), index_col=0).loc[list(FIVE)].to_numpy()
     counts = _table("pdac_a_sc_ref").obs["cell_type"].value_counts()[list(FIVE)].to_numpy()
     power = np.exp(-rng.integers(0, 100, len(FIVE)).astype(float))
     ruling = np.zeros((len(names), len(FIVE)))  # an unannotated spot has noise alone
@@ -264,16 +261,17 @@ def nnls_reference(section: Section) -> np.ndarray:
 
 
 def flashdeconv(section: Section) -> tuple[np.ndarray, dict[str, float]]:
-    """FlashDeconv with its defaults, in the interpreter that has it; its own seconds, after a warm-up."""
+    """FlashDeconv with its defaults, in an interpreter that has it (it pins an older numba); its own seconds, after a warm-up."""
+    python = peer_python("SPANMF_FLASHDECONV_PYTHON", "flashdeconv")
     with tempfile.TemporaryDirectory() as folder:
         sp.save_npz(f"{folder}/X.npz", section.X.tocsr())
         np.savez(f"{folder}/rest.npz", B=section.B, coords=section.coords)
         done = subprocess.run(
-            [FLASHDECONV_PYTHON, str(Path(__file__).with_name("flashdeconv_peer.py")), folder],
+            [python, str(Path(__file__).with_name("flashdeconv_peer.py")), folder],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            msg = f"FlashDeconv failed in {FLASHDECONV_PYTHON} (set SPANMF_FLASHDECONV_PYTHON): {done.stderr[-1500:]}"
+            msg = f"FlashDeconv failed in {python}: {done.stderr[-1500:]}"
             raise RuntimeError(msg)
         return np.load(f"{folder}/V.npy"), json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -305,8 +303,6 @@ def tables(section: Section) -> tuple[Any, Any]:
 
 def ours(section: Section, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """``tl.stl_nmf`` with its defaults and the regions; the seconds are its own, after a warm-up."""
-    from foundation import timed
-
     import spanmf as sn
 
     adata, reference = tables(section)
@@ -341,8 +337,6 @@ def _judged(runs: list[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
 
 def _timed_peer(method: Callable[[Section], np.ndarray]) -> Callable[..., dict]:
     def measure(peers: list, n: int, kind: str, seed: int) -> dict:
-        from foundation import timed
-
         runs = []
         for section in sections(n, kind, seed):
             V, spent = timed(lambda section=section: method(section))
@@ -365,20 +359,13 @@ def ours_measured(peers: list, n: int, kind: str, seed: int) -> dict:
     for section in sections(n, kind, seed):
         V, spent = ours(section)
         runs.append((relative_error(V, section.V), spent))
-    row = _judged(runs)
-    best = min(p["error"] for p in peers)
-    row["ratio"] = row["error"] / best
-    flash = next(p for p in peers if p["who"] == "FlashDeconv")
-    row["speed_ratio"] = flash["cpu_s"] / row["cpu_s"]
-    row["notes"] += f", {row['ratio']:.3f} of the best peer's; {row['speed_ratio']:.1f}× FlashDeconv (CPU)"
-    return row
+    return _judged(runs)
 
 
 def ours_alone(peers: list, n: int, seed: int) -> dict:
     """A large section with its graph, whose counts are in memory once: what ``tl.stl_nmf`` takes beyond them."""
     import anndata as ad
     import pandas as pd
-    from foundation import timed
 
     import spanmf as sn
 
@@ -410,7 +397,7 @@ def rss() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-MEASUREMENTS: dict[str, dict[str, Callable[..., dict]]] = {
+MEASUREMENTS: Measurements = {
     "deconvolution": {
         "NNLS": _timed_peer(nnls),
         "NNLS, genes by the section": _timed_peer(nnls_section),
@@ -423,11 +410,4 @@ MEASUREMENTS: dict[str, dict[str, Callable[..., dict]]] = {
 
 
 if __name__ == "__main__":
-    import warnings
-
-    warnings.simplefilter("ignore")
-    measurement, who, *sizes = sys.argv[1:]
-    arguments = [int(s) if s.isdigit() else s for s in sizes]
-    before = json.loads(sys.stdin.read() or "[]")
-    row = MEASUREMENTS[measurement][who](before, *arguments)
-    print(json.dumps({"measurement": measurement, "who": who, "sizes": arguments} | row, default=str))
+    main(MEASUREMENTS)
