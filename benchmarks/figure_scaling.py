@@ -37,7 +37,7 @@ def draw(rows: list[Row], path: Path) -> None:
     for i, (name, title) in enumerate(PANELS.items()):
         above, below = axes[2 * (i // 3) : 2 * (i // 3) + 2, i % 3]
         curves = by_method([r for r in rows if r["measurement"] == name])
-        below.set_ylim(0.06, 40)
+        below.set_ylim(0.04, 40)
         _panel(above, curves, "cpu_s", "CPU seconds, one core" if i % 3 == 0 else "")
         _panel(below, curves, "peak_gib", "peak memory, GiB" if i % 3 == 0 else "")
         above.set_title(title, fontsize=10, loc="left", fontweight="bold")

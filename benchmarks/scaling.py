@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from common import HERE, Measurements, main, peak_gib, timed
+from common import HERE, Measurements, main, peak_gib, timed, timed_often
 from foundation import RANK, judged_labels, objective, run_pipeline
 
 CACHE = HERE / "results" / "data"
@@ -30,7 +30,6 @@ PIECE = 1_000_000
 BLOCK = 100_000  # cells of a block on disk
 GAP = 1_000.0  # µm between pieces
 RESOLUTION = 0.4
-FASTEST = 0.2  # seconds below which the best of five runs counts
 
 
 # --- what a stage starts from -----------------------------------------------------------------------------------------
@@ -162,10 +161,7 @@ def tissue(n: int, values: bool = True) -> Any:
 def measured(function: Callable[[], Any]) -> tuple[Any, dict]:
     """Seconds and memory; several runs where one is short."""
     start = peak_gib()
-    result, spent = timed(function)
-    if spent["cpu_s"] < FASTEST:
-        result, again = timed(function, 4)
-        spent = min(spent, again, key=lambda s: s["cpu_s"]) | {"peak_gib": again["peak_gib"]}
+    result, spent = timed_often(function)
     return result, spent | {"start_gib": start, "rise_gib": spent["peak_gib"] - start}
 
 

@@ -311,3 +311,12 @@ def test_interpreters_and_tables_that_are_not_there(bench: SimpleNamespace, monk
         common.peer_python("SPANMF_NO_PYTHON", "numpy", "no_such_package")
     with pytest.raises(SystemExit, match=r"left out: no_such_table.h5ad is not there"):
         common.real_table("no_such_table.h5ad")
+
+
+def test_short_work_is_repeated(bench: SimpleNamespace) -> None:
+    calls: list[int] = []
+    result, spent = bench.common.timed_often(lambda: calls.append(1) or len(calls))
+    assert result == 1
+    assert len(calls) > 100
+    assert spent["wall_s"] < bench.common.LONG / 100
+    assert spent["peak_gib"] > 0
