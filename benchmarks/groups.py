@@ -101,7 +101,7 @@ GROUPS: dict[str, Group] = {
         "Graph, factors, domains and metrics, against the published form",
         "foundation",
         Quality("ari", "higher", 0.02),
-        quick=((3_000,),),
+        quick=((1_500,),),
         full=((20_000,), (100_000,)),
     ),
     "pipeline_alone": Group(
@@ -137,7 +137,7 @@ GROUPS: dict[str, Group] = {
         "Consensus NMF of the breast tumour's 34,451 cells: ranks 5, 8, 10, 12, 15, restarts of each (ours, the peer's)",
         "consensus",
         Quality("objective", "lower", 0.01),
-        quick=((1_000, 2, 2),),
+        quick=((1_500, 6, 6),),
         full=((34_451, 20, 20),),
         data=("xenium_breast_tiles.h5ad",),
     ),
@@ -227,14 +227,14 @@ GROUPS: dict[str, Group] = {
     "deconvolution_alone": Group(
         "Cell types in many spots, about 640 genes seen in each, 2,000 genes, 20 types, with the graph: memory",
         "deconvolution",
-        Quality("error", "lower", 0.0),
+        "no peer at this size",
         quick=((20_000, 2000),),
         full=((200_000, 2000), (1_000_000, 2000)),
     ),
     "stl_paper": Group(
         "The tests of the STL-NMF paper, rebuilt",
         "stl_paper",
-        Quality("error", "lower", 0.03, against=("NNLS",)),
+        "all errors stand in docs/deconvolution_published.md",
         quick=((256, "square2x2"),),
         full=(
             (256, "square2x2"), (195, "circle2x2"), (428, "clean3"), (428, "noisy3"), (428, "clean5"),
@@ -340,4 +340,4 @@ def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
     worse = {"lower": off, "higher": -off, "equal": abs(off)}[quality.better]
     same = bool(worse <= quality.within)  # NaN is not the same
     word = "WORSE" if not same else "same" if worse >= -quality.within else "better"
-    return {"same": same, "off": off, "judged": f"{word}: {quality.field} {off:+.1e}"}
+    return {"same": same, "off": off, "judged": f"{word}: {quality.field} {off:+.1e}" if off else f"same: {quality.field}"}
