@@ -162,7 +162,10 @@ def test_results_survive_storage(tissue: ad.AnnData, tmp_path, form: str) -> Non
     assert (read["a"].astype(str) == table["a"]).all()
     np.testing.assert_allclose(read["z"], table["z"])
     assert back.obsm["niche_composition"].columns.tolist() == ["B|plasma", "T", "fibro, myo", "rare"]
-    assert back.uns["niche_composition"]["labels"].tolist() == ["B/plasma", "T", "fibro, myo", "rare"]
+    for key in ("niche_composition", "niches"):
+        assert back.uns[key]["labels"].tolist() == ["B/plasma", "T", "fibro, myo", "rare"]
+    legends = [t.get_text() for ax in sn.pl.niches(back).axes if ax.get_legend() for t in ax.get_legend().get_texts()]
+    assert "B/plasma" in legends
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def _pairs(rows: pd.DataFrame) -> str:
 def _niches(cells: AnnData, niche_key: str, library_key: str | None) -> str:
     """Where the niches lie, and what they are made of."""
     drawn = pl.niches(cells, niche_key, library_key=library_key)
-    composition = cells.uns[niche_key]["composition"]
+    composition = cells.uns[niche_key]["composition"].set_axis(cells.uns[niche_key]["labels"], axis=1)
     sizes = cells.obs[niche_key].value_counts()
     rows = [
         (

@@ -77,6 +77,7 @@ def niches(
     _checks.check_key(table.uns, key, "uns", hint)
     codes, names = _data.get_labels(table, key)
     composition = table.uns[key]["composition"]
+    composition = composition.set_axis([str(x) for x in table.uns[key].get("labels", composition.columns)], axis=1)
     colors = label_colors(table, key) | {_keys.ISOLATED: MISSING}
     sections = _map.read_sections(
         table, spatial_key=spatial_key, library_key=library_key, um_per_unit=um_per_unit, size=size, image=False

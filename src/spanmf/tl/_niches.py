@@ -60,7 +60,7 @@ def niches(
     ``adata.obs["niches"]`` : categorical
         Niches by name, in decreasing size; ``"isolated"`` for observations without neighbours.
     ``adata.uns["niches"]`` : dict
-        ``composition`` (DataFrame: mean share of each label by niche), ``n_obs``, ``params``, ``versions``.
+        ``composition`` (DataFrame: mean share of each label by niche), ``labels`` (their names as they were), ``n_obs``, ``params``, ``versions``.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def niches(
             "rng": _fit.seed_of(rng, random_state),
         }
         sizes = np.bincount(ordered.codes)
-        table.uns[key_added] = _data.provenance(params, n_obs=sizes) | {"composition": composition}
+        table.uns[key_added] = _data.provenance(params, n_obs=sizes) | {"composition": composition, "labels": names}
         notes += [f"{len(titles)} niches", f"added obs[{key_added!r}], uns[{key_added!r}]"]
     return table if copy else None
 
