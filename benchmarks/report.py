@@ -16,8 +16,8 @@ HEAD = """\
 
 Ours and named peers on the same data in one run, each measurement in a process of its own, warmed up (compiled code is loaded, not
 compiled). **CPU seconds come first**: other work ran on the machine at times (the load when a measurement began stands beside it), which
-makes wall times uncertain by some ten per cent and more. A ratio is the other's CPU time over that of `spanmf`, whose memory is
-that of the whole process, data included. Times compare only where the result is as good: the last but one column says by how much
+makes wall times uncertain by some ten per cent and more. A ratio is the other's CPU time over that of `spanmf`; GiB is the peak of the whole
+process, packages and data included. Times compare only where the result is as good: *quality* says by how much
 spanmf's is off the best peer's (relative; minus is less), **WORSE** where it is worse than the tolerance in `benchmarks/groups.py` allows.
 
 ```bash
@@ -42,7 +42,9 @@ SCALING = """\
 `python benchmarks/run.py --only 'scaling_*'`; a generated tissue of 300 genes, each point a process of its own that reads its data from disk. Memory is
 the largest resident set of the process, the packages and the data included. A curve ends where a measurement took over ten minutes or
 more memory than there was. The floor of the factorisation is the time that its passes over X need at the bandwidth with which one core
-reads memory on this machine, measured in the same run.
+reads memory on this machine, measured in the same run. At the largest size that both ran:
+
+{table}
 """
 ELSEWHERE = """\
 ## Told elsewhere
@@ -51,7 +53,7 @@ Domains on real tissues, beside what else a user would try: [](evaluation.md). W
 [](domains_evidence.md). The STL-NMF paper's own tests: [](deconvolution_published.md).
 """
 COLUMNS = {
-    "size": "size", "who": "", "cpu": "CPU s", "wall": "wall s", "gib": "GiB", "ratio": "CPU ÷ ours", "judged": "quality",
+    "title": "", "size": "size", "who": "", "cpu": "CPU s", "wall": "wall s", "gib": "GiB", "ratio": "CPU ÷ ours", "judged": "quality",
     "notes": "what it reached", "load": "load",
 }  # fmt: skip
 
@@ -129,6 +131,19 @@ def as_markdown(table: list[Row], level: int = 2) -> str:
     return "\n".join(text)
 
 
+def largest(table: list[Row]) -> list[Row]:
+    """The lines of each curve at the largest size that ours and the peer both ran."""
+    out = []
+    for place, name in enumerate(n for n in GROUPS if n.startswith("scaling_")):
+        there = [x for x in table if x["group"] == name and x["n"]]
+        common = {x["sizes"][0] for x in there if not is_ours(x)} & {
+            x["sizes"][0] for x in there if x["who"] == "spanmf"
+        }
+        title = GROUPS[name].title.removeprefix("Scaling: ")
+        out += [x | {"title": title, "place": place} for x in there if common and x["sizes"][0] == max(common)]
+    return out
+
+
 def _table(table: list[Row]) -> list[str]:
     body = [_cells(line) for line in sorted(table, key=_order)]
     used = [c for c in COLUMNS if any(row[c] for row in body)]
@@ -138,7 +153,15 @@ def _table(table: list[Row]) -> list[str]:
 
 def _order(line: Row) -> tuple:
     numbers = tuple((0, s, "") if isinstance(s, int) else (1, 0, s) for s in line["sizes"])
-    return (*numbers[1:2], *numbers[:1], *numbers[2:], line["threads"], not is_ours(line), line["who"] != "spanmf")
+    return (
+        line.get("title", ""),
+        *numbers[1:2],
+        *numbers[:1],
+        *numbers[2:],
+        line["threads"],
+        not is_ours(line),
+        line["who"] != "spanmf",
+    )
 
 
 def _cells(line: Row) -> dict[str, str]:
@@ -146,6 +169,7 @@ def _cells(line: Row) -> dict[str, str]:
     threads = "" if line["threads"] == 1 else f", {line['threads']} threads"
     judged = line.get("judged", "")
     return {
+        "title": line.get("title", ""),
         "size": size + threads,
         "who": line["who"],
         "cpu": _spread(line.get("cpu_s", [])),
@@ -197,7 +221,8 @@ def write_pages(results: Path, docs: Path) -> None:
     scaling = [r for r in rows if r["measurement"].startswith("scaling_")]
     if scaling:
         import_module("figure_scaling").draw(scaling, docs / "_static" / "scaling.png")
-    parts = [HEAD.format(**_machine(rows)), SCALING if scaling else "", as_markdown(shown), ELSEWHERE]
+    curves = SCALING.format(table="\n".join(_table(largest(table)))) if scaling else ""
+    parts = [HEAD.format(**_machine(rows)), curves, as_markdown(shown), ELSEWHERE]
     (docs / "benchmarks.md").write_text("\n".join(filter(None, parts)).rstrip() + "\n")
     import_module("report_real").write_page(results, docs)
     import_module("figure_real").draw_picture(docs / "_static")
