@@ -244,7 +244,7 @@ def _factorised(n: int, p: int, device: str | None) -> dict:
         return stage("fit", lambda: _solver.fit(there, H, W))
 
     run(X[:2000])  # compiles, and starts the device
-    need = _torch.bytes_needed(_ops.as_rows(X), RANK) if device == "cuda" else 0
+    need = _torch.bytes_needed(X.shape[0], X.nnz, RANK) if device == "cuda" else 0
     result, spent = timed(lambda: run(X))
     words = ", ".join(f"{name} {s:.3g} s" for name, s in took.items())
     notes = f"{'numba' if device is None else _name()}: {words}, {result.n_iter} passes"

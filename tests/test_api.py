@@ -184,6 +184,7 @@ SIGNATURES = {
             "preset": None,
             "weights": None,
             "library_key": None,
+            "device": "cpu",
             "key_added": "stl_nmf",
             "copy": False,
         },

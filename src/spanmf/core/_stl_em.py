@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Pass:
     sums: Array
 
 
+@singledispatch
 def em_pass(
     X: Rows,
     Q: Array,

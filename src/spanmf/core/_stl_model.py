@@ -34,6 +34,7 @@ class Options:
     max_iter: int = 300
     tol: float = 1e-4
     level: float | None = None  # of intervals
+    device: str | None = None  # of torch, for the passes over all spots
 
 
 DEFAULTS = Options()

@@ -7,6 +7,7 @@ import numpy as np
 from . import _ops, _stl_intervals
 from ._ops import TINY, Rows
 from ._simd import padded
+from ._stl_device import counts_on
 from ._stl_em import Pass, deviances, em_pass
 from ._stl_model import Fit, Options, Progress, scaled_shares
 from ._stl_prior import Smoother
@@ -140,9 +141,10 @@ class Poisson:
         X, valid = self.X, self.valid
         V = self.few_V if self.few is X else self.start(X)
         constant = _depth_entropy(X, self.depth)
+        there = counts_on(X, self.options.device)
         trace, converged = [], False
         for i in range(self.options.max_iter):
-            done = self.pass_over(X, V, self.smoother, valid)
+            done = self.pass_over(there, V, self.smoother, valid)
             V = done.V
             trace.append(constant - done.log_likelihood + done.prior)
             if progress is not None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from . import _ops, _smooth
 from ._ops import TINY, Rows, Statistics
+from ._simd import padded
 
 Array = np.ndarray
 Tensor = Any  # torch.Tensor: torch is loaded on use
@@ -83,11 +84,11 @@ def torch_() -> Any:
     return torch
 
 
-def on_device(X: Rows, device: str, cuts: Array | None = None) -> DeviceRows:
-    """Copy a matrix to a device; ``cuts`` are rows at which a block must end."""
+def on_device(X: Rows, device: str, cuts: Array | None = None, *, by_column: bool = True) -> DeviceRows:
+    """Copy a matrix to a device; ``cuts`` are rows at which a block must end. Without columns there are no statistics."""
     if isinstance(X, DeviceRows):
         return X
-    blocks = tuple(_upload(X, a, b, device, by_column=True) for a, b in _block_bounds(X, cuts))
+    blocks = tuple(_upload(X, a, b, device, by_column=by_column) for a, b in _block_bounds(X, cuts))
     return DeviceRows(X.indptr, X.indices, X.data, X.shape, blocks, device)
 
 
@@ -101,17 +102,16 @@ def graph_beside(X: DeviceRows, A: Any) -> DeviceGraph:
     """A graph on the device of X."""
     graph = _smooth.as_graph(A)
     rows: Any = graph.rows  # stored: one that is described is refused before
-    blocks = tuple(_upload(rows, a, b, X.device, by_column=False) for a, b in _block_bounds(rows, None))
-    on = DeviceRows(rows.indptr, rows.indices, rows.data, rows.shape, blocks, X.device)
+    on = on_device(rows, X.device, by_column=False)
     return DeviceGraph(rows, graph.degree, on, _tensor(graph.degree, X.device))
 
 
-def bytes_needed(X: Rows, k: int) -> int:
-    """Memory of a factorisation on a device, at its highest: X twice, W and what a pass keeps beside it, one block being turned."""
-    nnz, n = len(X.data), X.shape[0]
-    width = _ops.pad(np.zeros((1, k))).shape[1]
-    largest = max((int(X.indptr[b] - X.indptr[a]) for a, b in _block_bounds(X, None)), default=0)
-    return 16 * nnz + 28 * largest + 4 * width * (2 * n + 6 * min(n, BLOCK_ROWS))
+def bytes_needed(n: int, nnz: int, k: int, *, by_column: bool = True) -> int:
+    """Memory of a factorisation on a device, at its highest: X, W and what a pass keeps beside it, and work on one block."""
+    width = padded(k)
+    block = min(n, BLOCK_ROWS)
+    largest = min(nnz, BLOCK_VALUES, 2 * nnz * block // max(n, 1))
+    return (16 if by_column else 8) * nnz + 32 * largest + 4 * width * (2 * n + 6 * block)
 
 
 def memory_left(device: str) -> int | None:
@@ -217,7 +217,7 @@ def _transposed_product(X: DeviceRows, M: Array) -> Array:
 
 @_ops.start.register
 def _start(X: DeviceRows, k: int, W: Array | None = None, fill: float | None = None) -> Tensor:
-    out = torch_().zeros((X.shape[0], _ops.pad(np.zeros((1, k))).shape[1]), device=X.device)
+    out = torch_().zeros((X.shape[0], padded(k)), device=X.device)
     if W is not None:
         out[:, :k] = _tensor(W, X.device)
     elif fill is not None:

@@ -133,7 +133,8 @@ def placed(X: _ops.Rows, n_components: int, device: str | None, cuts: np.ndarray
     """X where the passes over it run: as it is, or on a device of torch (no block of rows goes over a cut)."""
     if device is None:
         return X
-    _checks.check_device_memory(_torch.bytes_needed(X, n_components), _torch.memory_left(device), device)
+    needed = _torch.bytes_needed(X.shape[0], len(X.data), n_components)
+    _checks.check_device_memory(needed, _torch.memory_left(device), device)
     return _torch.on_device(X, device, cuts)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .. import _checks, _data, _keys, _reference
 from .._docs import doc
 from .._logging import logger, status, timed
-from ..core import _stl, _stl_em, _stl_model, _stl_prior
+from ..core import _stl, _stl_em, _stl_model, _stl_prior, _torch
 from . import _fit, _stl_paper_form
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def stl_nmf(
     tol: float = 1e-4,
     rng: int | np.random.Generator = 0,
     random_state: int | None = None,
+    device: str = "cpu",
     library_key: str | None = None,
     key_added: str = "stl_nmf",
     table_key: str | None = None,
@@ -105,6 +107,8 @@ def stl_nmf(
     tol
         The run stops when a pass changes the objective by less than this share of it.
     {rng}
+    {device}
+        What is learned of the profiles, from at most 4,000 spots, and least squares stay on the CPU.
     {library_key}
         Edges between them are cut, and a region is one region in each.
     key_added
@@ -141,7 +145,12 @@ def stl_nmf(
     ValueError
         If values are negative, NaN or infinite; if section and reference have too few genes in common; if a type's profile
         is all zero; if a parameter is out of range;
-        if ``weights`` were learned for other types or regions, or there are too many spots for the published form.
+        if ``weights`` were learned for other types or regions, or there are too many spots for the published form;
+        if there is no such device.
+    ImportError
+        If the device needs torch, and torch is not installed.
+    MemoryError
+        If the device has too little memory: what is needed, and what is free.
 
     Warns
     -----
@@ -171,6 +180,7 @@ def stl_nmf(
     options = _options(
         likelihood, graph_weight, region_weight, reference_weight, platform, n_genes, interval, max_iter, tol
     )
+    options = replace(options, device=_checks.check_device(device))
     _checks.check_range("border_weight", border_weight, 0)
     X, name = _data.get_matrix(table, layer)
     _checks.check_matrix(X, name)
@@ -178,6 +188,7 @@ def stl_nmf(
     columns, matched, how = _reference.match_genes(list(table.var_names), profiles.genes)
     _reference.check_matched(len(columns), list(table.var_names), profiles)
     B = profiles.B[:, matched]
+    _check_device(X, len(B), options)
     _reference.check_left(B, profiles.types)
     _reference.warn_of_same(profiles.types, B)
     regions = _regions(table, region_key, library_key)
@@ -215,12 +226,14 @@ def stl_nmf(
                 f"tl.stl_nmf stopped at max_iter={max_iter} before the objective settled to tol={tol:g}.",
                 _checks.ConvergenceWarning,
             )
+        if fit.likelihood == "gaussian" and options.device is not None and not published:
+            _checks.warn(f"`device={device!r}` had no effect: these values are fitted by least squares, on the CPU.")
         params = {
             "region_key": region_key, "connectivity_key": graph_key, "likelihood": likelihood,
             "graph_weight": float(graph_weight), "border_weight": float(border_weight),
             "region_weight": float(region_weight), "reference_weight": float(reference_weight), "platform": platform,
             "n_genes": n_genes, "interval": interval, "layer": layer, "max_iter": max_iter, "tol": tol,
-            "library_key": library_key,
+            "library_key": library_key, "device": device,
         }  # fmt: skip
         if published:
             params = {k: v for k, v in params.items() if k not in _stl_paper_form.IDLE} | {"preset": "paper"}
@@ -262,6 +275,18 @@ def _options(
         likelihood, n_genes, float(graph_weight), float(region_weight), float(reference_weight), platform,
         int(max_iter), float(tol), interval,
     )  # fmt: skip
+
+
+def _check_device(X: Any, n_types: int, options: _stl_model.Options) -> None:
+    """What the device is to do, and whether it can hold the counts."""
+    if options.device is None:
+        return
+    if options.likelihood == "gaussian":
+        msg = "`likelihood='gaussian'` runs on the CPU only. Leave `device` out."
+        raise ValueError(msg)
+    values = int(X.nnz if sp.issparse(X) else np.count_nonzero(X))
+    needed = _torch.bytes_needed(X.shape[0], values, n_types, by_column=False)
+    _checks.check_device_memory(needed, _torch.memory_left(options.device), options.device)
 
 
 def _regions(table: AnnData, region_key: str | None, library_key: str | None) -> np.ndarray | None:

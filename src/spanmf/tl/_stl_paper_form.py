@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IDLE = (  # options of the better form
     "connectivity_key", "likelihood", "graph_weight", "border_weight", "region_weight", "reference_weight", "platform",
-    "n_genes", "interval", "max_iter", "tol",
+    "n_genes", "interval", "max_iter", "tol", "device",
 )  # fmt: skip
 
 
