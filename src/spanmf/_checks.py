@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import scipy.sparse as sp
 
+from .core import _survey
+from .core._blocks import Blocks
+from .core._survey import values_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -78,6 +82,14 @@ def check_range(
         raise ValueError(msg)
 
 
+def check_bounds(name: str, value: Any, low: int) -> None:
+    """Two whole numbers, the least and the most, of at least ``low``."""
+    pair = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
+    if len(pair) != 2 or not all(isinstance(v, (int, np.integer)) and v >= low for v in pair) or pair[0] > pair[1]:
+        msg = f"`{name}` must be the least and the most, two whole numbers of at least {low}, not {value!r}."
+        raise ValueError(msg)
+
+
 def check_key(container: Any, key: str, where: str, hint: str = "") -> None:
     """``key`` must be in ``container`` (obs, obsm, layers, …); the error lists what is there."""
     if key not in container:
@@ -99,44 +111,36 @@ def check_table(adata: AnnData, *, min_obs: int = 2) -> None:
         raise ValueError(msg)
 
 
-def values_of(X: Any) -> np.ndarray:
-    """The stored values of a sparse or dense matrix, as one flat array."""
-    return X.data if sp.issparse(X) else np.asarray(X).ravel()
-
-
 def check_matrix(X: Any, name: str) -> None:
     """X must be numeric, finite and non-negative; the error names the layer and how many values are wrong."""
-    v = values_of(X)
+    v = X.survey.values if isinstance(X, Blocks) else _survey.look_at(values_of(X))
     if v.dtype.kind not in "fiub":
         msg = f"{name} must be numeric, not {v.dtype}. Convert it first, e.g. `adata.X = adata.X.astype('float32')`."
         raise TypeError(msg)
     if v.size == 0:
         msg = f"{name} is all zero: there is nothing to factorise."
         raise ValueError(msg)
-    low, high = v.min(), v.max()  # NaN propagates
-    if not (np.isfinite(low) and np.isfinite(high)):
-        n_nan, n_inf = int(np.isnan(v).sum()), int(np.isinf(v).sum())
+    if v.n_nan or v.n_infinite:
         msg = (
-            f"{name} holds {n_nan} NaN and {n_inf} infinite values. "
+            f"{name} holds {v.n_nan} NaN and {v.n_infinite} infinite values. "
             "Remove or impute them first, e.g. `adata = adata[:, np.isfinite(adata.X.sum(0))]`."
         )
         raise ValueError(msg)
-    if low < 0:
-        n_neg = int((v < 0).sum())
+    if v.n_negative:
         hint = (
             " It looks scaled (mean near 0 per gene, as after `sc.pp.scale`): pass the log-normalised values instead, "
             "kept for example in a layer before scaling (`layer='lognorm'`) or in `adata.raw.to_adata()`."
-            if n_neg > 0.05 * v.size
+            if v.n_negative > 0.05 * v.size
             else " Set them to zero only if you know where they come from."
         )
-        msg = f"{name} holds {n_neg} negative values (lowest {low:.3g}), and a non-negative factorisation needs none.{hint}"
+        msg = f"{name} holds {v.n_negative} negative values (lowest {v.low:.3g}), and a non-negative factorisation needs none.{hint}"
         raise ValueError(msg)
-    if high == 0:
+    if v.high == 0:
         msg = f"{name} is all zero: there is nothing to factorise."
         raise ValueError(msg)
-    if not FLOAT32_SAFE[0] <= float(high) <= FLOAT32_SAFE[1]:
+    if not FLOAT32_SAFE[0] <= float(v.high) <= FLOAT32_SAFE[1]:
         msg = (
-            f"The highest value of {name} is {high:.3g}: sums of squares would leave the range of float32. "
+            f"The highest value of {name} is {v.high:.3g}: sums of squares would leave the range of float32. "
             "Rescale the values first, e.g. by `sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`."
         )
         raise ValueError(msg)
@@ -218,7 +222,7 @@ def check_intensities(X: Any, name: str) -> None:
 
 def looks_like_counts(X: Any) -> bool:
     """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values)."""
-    v = values_of(X)[:100_000]
+    v = X.survey.values.head if isinstance(X, Blocks) else values_of(X)[: _survey.HEAD]
     v = v[v != 0]
     return bool(v.size and v.max() > 1 and np.all(v == np.round(v)))
 
@@ -669,4 +673,11 @@ def check_shares(values: np.ndarray, name: str) -> None:
     wrong = int((missing & ~missing.all(1, keepdims=True) | (values < 0) | np.isinf(values)).sum())
     if wrong:
         msg = f"{name} holds {wrong} values that are negative, infinite, or NaN in a row with numbers: these are no shares."
+        raise ValueError(msg)
+
+
+def check_in_memory(X: Any, what: str) -> None:
+    """X must not be a dask array."""
+    if isinstance(X, Blocks):
+        msg = f"{what} needs X in memory, and it is a dask array. Call `adata.X = adata.X.compute()` first, or leave it out."
         raise ValueError(msg)

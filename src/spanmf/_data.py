@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from . import _checks, _keys
+from . import _checks, _dask, _keys
 from .core import _scale, _tiles
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ def choose_table(tables: Iterable[str], table_key: str | None = None) -> str:
     return table_key
 
 
-def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
-    """``X`` or a layer as it is stored (backed ones are read), and its name for messages."""
+def get_matrix(adata: AnnData, layer: str | None = None, *, lazy: bool = False) -> tuple[Any, str]:
+    """``X`` or a layer as it is stored (backed ones are read), and its name for messages.
+
+    A dask array is read too, unless ``lazy``.
+    """
     if layer is None:
         X, name = adata.X, "`adata.X`"
         if X is None:
@@ -62,7 +65,9 @@ def get_matrix(adata: AnnData, layer: str | None = None) -> tuple[Any, str]:
     else:
         _checks.check_key(adata.layers, layer, "layers")
         X, name = adata.layers[layer], f"`adata.layers[{layer!r}]`"
-    if hasattr(X, "to_memory"):  # backed sparse
+    if _dask.is_lazy(X):
+        X = X if lazy else _dask.in_memory(X)
+    elif hasattr(X, "to_memory"):  # backed sparse
         X = X.to_memory()
     elif type(X).__module__.partition(".")[0] in ("cupy", "cupyx"):  # a table of rapids-singlecell
         X = X.get()
@@ -107,12 +112,18 @@ def get_array_positions(adata: AnnData) -> np.ndarray | None:
     return positions if np.isfinite(positions).all() else None
 
 
+def get_column(adata: AnnData, key: str) -> pd.Series:
+    """A column of ``obs``, read if the table was opened lazily."""
+    obs = adata.obs[[key]]
+    return (obs if isinstance(obs, pd.DataFrame) else obs.to_memory())[key]
+
+
 def get_libraries(adata: AnnData, library_key: str | None) -> tuple[np.ndarray, list[str]]:
     """Library code of every observation (int32) and the library names; one unnamed library without a key."""
     if library_key is None:
         return np.zeros(adata.n_obs, dtype=np.int32), [""]
     _checks.check_key(adata.obs, library_key, "obs")
-    codes, names = pd.factorize(adata.obs[library_key], sort=True)
+    codes, names = pd.factorize(get_column(adata, library_key), sort=True)
     if (codes < 0).any():
         msg = f"`adata.obs[{library_key!r}]` is missing (NaN) for {int((codes < 0).sum())} observations."
         raise ValueError(msg)
@@ -123,7 +134,7 @@ def get_labels(adata: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]
     """Codes (−1 where missing) and names of a categorical column, in the order of its categories."""
     hint = "Run `sn.tl.hsnmf(adata)` first." if cluster_key == "hsnmf" else ""
     _checks.check_key(adata.obs, cluster_key, "obs", hint)
-    column = adata.obs[cluster_key]
+    column = get_column(adata, cluster_key)
     if not isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("category")  # in the order of the values: 2 before 10
     column = column.cat.remove_unused_categories()
@@ -153,7 +164,7 @@ def get_graph(adata: AnnData, connectivity_key: str | None = None, hint: str = G
     if key not in adata.obsp:
         params = _description(adata, key)
         _checks.fail_not_stored(key, params["contact_radius"], params["context_radius"])
-    A = adata.obsp[key]
+    A = _dask.in_memory(adata.obsp[key])
     _checks.check_square(A, adata.n_obs, f"`adata.obsp[{key!r}]`")
     return as_graph(A), key
 

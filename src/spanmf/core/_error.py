@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from . import _ops
+from ._blocks import Blocks
 
 BLOCK = 16_384  # rows at a time: bounds the float64 copies
 
@@ -25,10 +26,25 @@ def residual(X: Any, W: np.ndarray, H: np.ndarray) -> Residual:
 
     .. math:: \lVert X - WH \rVert^2 = \lVert X \rVert^2 - 2 \langle X H^\top, W \rangle + \langle W^\top W, H H^\top \rangle
 
-    in float64. X may be dense or sparse (CSC is read by its columns).
+    in float64. X may be dense or sparse (CSC is read by its columns), or in blocks of rows.
     """
-    n, p = X.shape
     used = H.any(axis=0)
+    parts = X.each(_of_block, X.cut(W), [H] * len(X.sources)) if isinstance(X, Blocks) else [_products(X, W, H)]
+    cross, squares, sums = (sum(values) for values in zip(*parts, strict=True))
+    W, H = np.asarray(W, dtype=np.float64), np.asarray(H, dtype=np.float64)
+    norm = squares[used].sum()
+    error = norm - 2 * cross + np.vdot(W.T @ W, H @ H.T)
+    total = norm - (sums[used] ** 2).sum() / X.shape[0]
+    return Residual(max(float(error), 0.0), max(float(total), 0.0), X.shape[0] * int(used.sum()))
+
+
+def _of_block(X: _ops.Rows, W: np.ndarray, H: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    return _products(X.as_scipy(), W, H)
+
+
+def _products(X: Any, W: np.ndarray, H: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """``⟨X Hᵀ, W⟩``, and of every column the sum of squares and the sum."""
+    p = X.shape[1]
     W, H = np.asarray(W, dtype=np.float64), np.asarray(H, dtype=np.float64)
     by_column = sp.issparse(X) and X.format == "csc"
     left, right = (H.T, W.T) if by_column else (W, H)
@@ -38,10 +54,7 @@ def residual(X: Any, W: np.ndarray, H: np.ndarray) -> Residual:
         axis, at = (1, rows) if by_column else (0, slice(None))
         squares[at] += _sums(block.multiply(block) if sp.issparse(block) else block * block, axis)
         sums[at] += _sums(block, axis)
-    norm = squares[used].sum()
-    error = norm - 2 * cross + np.vdot(W.T @ W, H @ H.T)
-    total = norm - (sums[used] ** 2).sum() / n
-    return Residual(max(float(error), 0.0), max(float(total), 0.0), n * int(used.sum()))
+    return cross, squares, sums
 
 
 def _blocks(X: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _ops
+from ._blocks import part_in_memory
 from ._solver import begin
 
 Array = np.ndarray
@@ -58,7 +59,7 @@ def starts(X: Any, k: int, rng: np.random.Generator, levels: tuple[Level, ...] =
         spares_passes = n >= 2 * level.rows
         if len(candidates) == 1 and not spares_passes:
             break
-        part = X if n <= level.rows else X.take(np.sort(rng.choice(n, level.rows, replace=False)))
+        part = part_in_memory(X, None if n <= level.rows else np.sort(rng.choice(n, level.rows, replace=False)))
         agreed, runs = _race(part, candidates, level.heats if spares_passes else level.heats[:1])
         candidates = [run.state.H.T for run in _minima(runs, level.gap)]
         if agreed:

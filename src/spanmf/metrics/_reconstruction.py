@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import _checks, _data
+from .. import _checks, _dask, _data
 from .._docs import doc
 from ..core import _error
 from . import _inputs
@@ -153,12 +153,13 @@ def _residual(data: Any, factors: Any, layer: str | None, table_key: str | None)
             layer = _inputs.fitted_layer(run_params(adata, factors.removeprefix("X_")), layer)
         else:
             W, H = factors
-        X, name = _data.get_matrix(adata, layer)
+        X, name = _data.get_matrix(adata, layer, lazy=True)
     elif isinstance(factors, str):
         msg = f"The factors are given as a key ({factors!r}), which needs an AnnData as the first argument."
         raise TypeError(msg)
     else:
         X, name, (W, H) = data, "X", factors
+    X = _dask.in_blocks(X, name)
     _checks.check_matrix(X, name)
     W = _checks.check_representation(W, "W")
     H = _checks.check_representation(H, "H")

@@ -13,9 +13,10 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from .. import _checks, _data, _keys
+from .. import _checks, _dask, _data, _keys
 from .._logging import logger, status
 from ..core import _init, _ops, _smooth, _solver, _torch
+from ..core._blocks import Blocks, all_zero, has_values, with_factors_here
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,9 +30,9 @@ PAPER_NMF = {"init": "nndsvda", "max_iter": 500}
 
 @dataclass(frozen=True)
 class Problem:
-    """A checked factorisation problem: X by rows (variables in use), the mask of variables, and the options."""
+    """A checked factorisation problem: X by rows, in blocks or on a device (variables in use), the mask of variables, and the options."""
 
-    X: _ops.Rows
+    X: Any
     mask: np.ndarray
     n_components: int
     loss: str
@@ -83,16 +84,17 @@ def prepare(
     if loss == "kl" and l1_ratio < 1 and (alpha_W or alpha_H):
         msg = "The KL loss takes L1 penalties only. Pass `l1_ratio=1`, or `loss='frobenius'`."
         raise ValueError(msg)
-    X, name = _data.get_matrix(table, layer)
+    stored, name = _data.get_matrix(table, layer, lazy=True)
+    X = _dask.in_blocks(stored, name, mask)
     _checks.check_matrix(X, name)
     if normalize:
         if not _checks.looks_like_counts(X):
             _checks.warn(f"`normalize=True`, but {name} does not look like raw counts: it is normalised once more.")
-        X = log_normalised(X)
+        X = _dask.in_blocks(log_normalised(stored), name, mask)
     elif loss == "frobenius":
         _checks.warn_if_counts(X, name)
-    rows = _ops.as_rows(X, mask)
-    if not (rows.data > 0).any():
+    rows = X if isinstance(X, Blocks) else _ops.as_rows(X, mask)
+    if not has_values(rows):
         _checks.check_matrix(np.zeros(1), f"{name}, on the variables in use,")
     report_empty(rows)
     return Problem(
@@ -129,36 +131,30 @@ def prepare(
     )
 
 
-def placed(X: _ops.Rows, n_components: int, device: str | None, cuts: np.ndarray | None = None) -> _ops.Rows:
+def placed(X: Any, n_components: int, device: str | None, cuts: np.ndarray | None = None) -> Any:
     """X where the passes over it run: as it is, or on a device of torch (no block of rows goes over a cut)."""
     if device is None:
         return X
+    _checks.check_in_memory(X, f"`device={device!r}`")
     needed = _torch.bytes_needed(X.shape[0], len(X.data), n_components)
     _checks.check_device_memory(needed, _torch.memory_left(device), device)
     return _torch.on_device(X, device, cuts)
 
 
-def log_normalised(X: Any) -> sp.csr_matrix:
-    """``sc.pp.normalize_total`` and ``sc.pp.log1p`` of a copy."""
+def log_normalised(X: Any) -> Any:
+    """``sc.pp.normalize_total`` and ``sc.pp.log1p`` of a copy; of a dask array when its blocks are read."""
     import scanpy as sc
     from anndata import AnnData
 
-    X = sp.csr_matrix(X, dtype=np.float32, copy=True)
-    holder = AnnData(X)
+    holder = AnnData(X.astype(np.float32) if _dask.is_lazy(X) else sp.csr_matrix(X, dtype=np.float32, copy=True))
     sc.pp.normalize_total(holder)
     sc.pp.log1p(holder)
     return holder.X
 
 
-def report_empty(X: _ops.Rows) -> None:
+def report_empty(X: Any) -> None:
     """Log how many observations and variables are all zero: they are allowed, their factors are zero."""
-    cells = int((np.diff(X.indptr) == 0).sum())
-    seen = np.zeros(X.shape[1], dtype=bool)
-    for start in range(0, len(X.indices), 100_000):
-        seen[X.indices[start : start + 100_000]] = True
-        if seen.all():  # as a rule, after the first part
-            break
-    genes = int((~seen).sum())
+    cells, genes = all_zero(X)
     if cells or genes:
         logger.info(
             "%d observations and %d variables in use are all zero; their factors and loadings are 0", cells, genes
@@ -185,11 +181,12 @@ def factorise(
         bar.update()
         bar.set_postfix(objective=f"{objective:.6g}", refresh=False)
 
+    X = p.X if graph is None else with_factors_here(p.X)  # what goes over a graph needs all rows of W
     # BLAS on one thread: its products are small here, and their last bits depend on the number of threads
     with threadpool_limits(1, "blas"), tqdm(total=p.max_iter, desc=name, unit="pass", delay=3, leave=False) as bar:
-        W, H = p.init if isinstance(p.init, tuple) else _init.initialise(p.X, p.n_components, p.init, p.rng, p.loss)
+        W, H = p.init if isinstance(p.init, tuple) else _init.initialise(X, p.n_components, p.init, p.rng, p.loss)
         result = _solver.fit(
-            p.X, H, W, loss=p.loss, penalty=p.penalty, graph=graph, graph_weight=graph_weight,
+            X, H, W, loss=p.loss, penalty=p.penalty, graph=graph, graph_weight=graph_weight,
             max_iter=p.max_iter, tol=p.tol, progress=progress,
         )  # fmt: skip
     if not result.converged:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
-from .. import _checks, _data
+from .. import _checks, _dask, _data
 from .._docs import doc
 from .._logging import timed
 from ..core import _ops, _solver
+from ..core._blocks import Blocks
 from . import _fit
 
 if TYPE_CHECKING:
@@ -102,18 +102,17 @@ def project(
     on = _checks.check_device(device)
     _, H = _data.get_factors(reference, key)
     columns, loaded = _checks.match_variables(table.var_names, reference.var_names, (H > 0).any(0))
-    X, name = _data.get_matrix(table, layer)
+    stored, name = _data.get_matrix(table, layer, lazy=True)
+    X = _dask.in_blocks(stored, name, columns)
     _checks.check_matrix(X, name)
     loss = reference.uns.get(key, {}).get("params", {}).get("loss", "frobenius")
     with timed("tl.project") as notes:
         if normalize:
-            X = _fit.log_normalised(X)
+            X = _dask.in_blocks(_fit.log_normalised(stored), name, columns)
         elif loss == "frobenius":
             _checks.warn_if_counts(X, name, " (the components are those of a Frobenius fit)")
-        if not sp.issparse(X):
-            X = np.asarray(X)
         _fit.compile_once(loss, len(H))
-        rows = _fit.placed(_ops.as_rows(X[:, columns]), len(H), on)
+        rows = _fit.placed(X if isinstance(X, Blocks) else _ops.as_rows(X[:, columns]), len(H), on)
         W = _solver.solve_w(rows, H[:, loaded], loss=loss)
         mask = np.zeros(table.n_vars, dtype=bool)
         mask[columns] = True
