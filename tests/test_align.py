@@ -144,6 +144,40 @@ def test_places_that_do_not_meet_say_what_it_looks_like(change, match: str) -> N
         sn.pp.align_modalities(table(xy, "a"), table(np.asarray(change(xy)), "b"), radius=5)
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda xy: xy / 0.2125, "4.71 times as wide as a.*same units"),
+        (lambda xy: xy[:, ::-1], "look swapped.*with the axes of b swapped"),
+    ],
+)
+def test_frames_that_meet_by_chance_are_warned_of(change, match: str) -> None:
+    tissue = sn.datasets.rna_protein_tissue(600, displacement=2, rng=1)
+    a, b = tissue.mod["rna"], tissue.mod["protein"]
+    sn.pp.align_modalities(a, b)  # without a warning, as warnings are errors here
+    b.obsm["spatial"] = np.ascontiguousarray(change(b.obsm["spatial"]))
+    with pytest.warns(sn._checks.SpanmfWarning, match=match):
+        sn.pp.align_modalities(a, b)
+
+
+def test_a_smaller_section_of_the_same_unit_is_no_reproach() -> None:
+    tissue = sn.datasets.rna_protein_tissue(2000, displacement=3, rng=1)
+    b = tissue.mod["protein"]
+    crop = b[np.abs(b.obsm["spatial"] - np.median(b.obsm["spatial"], axis=0)).max(1) < 120].copy()
+    assert sn.pp.align_modalities(tissue.mod["rna"], crop).uns["alignment"]["n_matched"] > 0.7 * crop.n_obs
+
+
+def test_units_that_are_noted_and_differ() -> None:
+    tissue = sn.datasets.rna_protein_tissue(300, displacement=2)
+    a, b = tissue.mod["rna"], tissue.mod["protein"]
+    b.uns["um_per_unit"] = 0.2125
+    before = snapshot(b)
+    for method in ("mutual_nearest", "pool", "grid"):
+        with pytest.raises(ValueError, match=r"of 1 µm.*of 0\.2125 µm.*one frame first"):
+            sn.pp.align_modalities(a, b, method=method, radius=10)
+    assert snapshot(b).keys() == before.keys()
+
+
 def test_a_table_without_places() -> None:
     a = table(np.random.default_rng(0).random((20, 2)), "a")
     b = a.copy()

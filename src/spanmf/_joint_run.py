@@ -18,6 +18,7 @@ from ._docs import doc
 from ._logging import timed
 from ._runs import save
 from .io._folder import whole_folder
+from .pp._align import check_units
 from .tl._joint_nmf import recorded_values
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ def _aligned(tx: AnnData, prot: AnnData, job: Job) -> MuData:
     if method == "auto":
         method = "name" if len(tx.obs_names.intersection(prot.obs_names)) else "mutual_nearest"
     if method != "name":
-        _check_units(tx, prot)
+        check_units(tx, prot, ("the transcriptome", "the proteome"), ("tx", "prot"))
         _check_one_sample(tx, prot)
     options = {} if method == "name" else {"radius": job.align_radius, "warp": job.warp}
     try:
@@ -299,21 +300,6 @@ def _aligned(tx: AnnData, prot: AnnData, job: Job) -> MuData:
             "look at `sn.pl.alignment(result.mdata)`."
         )
     return mdata
-
-
-def _check_units(tx: AnnData, prot: AnnData) -> None:
-    """Places are compared only in one unit."""
-    um = [t.uns.get(_keys.UM_PER_UNIT) for t in (tx, prot)]
-    unit = [t.uns.get(_keys.SPATIAL_UNITS, "unknown") for t in (tx, prot)]
-    differ = not np.isclose(*um, rtol=0.01) if None not in um else "unknown" not in unit and unit[0] != unit[1]
-    if differ:
-        names = [f"{u}" + ("" if m is None else f" of {m:.4g} µm") for u, m in zip(unit, um, strict=True)]
-        msg = (
-            f"The places of the transcriptome are in units of {names[0]}, those of the proteome in {names[1]}. Bring them to one "
-            "frame first, then say so: `prot.obsm['spatial'] = prot.obsm['spatial'] * factor; prot.uns['um_per_unit'] = "
-            "tx.uns['um_per_unit']; prot.uns['spatial_units'] = tx.uns['spatial_units']`."
-        )
-        raise ValueError(msg)
 
 
 def _check_one_sample(tx: AnnData, prot: AnnData) -> None:

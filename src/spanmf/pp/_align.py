@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 METHODS = ("auto", "name", "mutual_nearest", "pool", "grid")
 UNMATCHED = ("keep", "drop")
 AGGREGATES = ("auto", "sum", "mean")
+SEEN = 5_000  # observations that a look at the frames takes
+SWAP_GAIN = 0.6  # axes look swapped where the median distance to the nearest falls below this share of itself
 
 
 @doc
@@ -90,7 +92,13 @@ def align_modalities(
     KeyError
         If coordinates are missing.
     ValueError
-        If nothing matches (the distances and what they suggest are named), or a radius is needed.
+        If nothing matches (the distances and what they suggest are named), if the units that both tables note
+        (``uns["um_per_unit"]``) differ, or if a radius is needed.
+
+    Warns
+    -----
+    SpanmfWarning
+        If axes look swapped or scaled although something matches.
 
     Examples
     --------
@@ -130,12 +138,14 @@ def align_modalities(
             if places[0].shape[1] != places[1].shape[1]:
                 msg = f"`a` has coordinates of {places[0].shape[1]} axes and `b` of {places[1].shape[1]}: align them on the same ones."
                 raise ValueError(msg)
+            check_units(a, b)
             if method == "mutual_nearest":
                 first, second, report = _by_place(a, b, *places, radius, warp, unmatched, str(names[1]))
             elif method == "pool":
                 first, second, report = _pooled(a, b, *places, float(radius or 0), aggregate, unmatched, spatial_key)
             else:
                 first, second, report = _gridded(a, b, *places, float(radius or 0), aggregate, unmatched, spatial_key)
+            _warn_of_frames(*places, method)
         mdata = _mudata.make({str(names[0]): first, str(names[1]): second})
         mdata.uns["alignment"] = _data.storable({"method": method, "radius": radius, "warp": warp, **report})
         notes.append(f"{report['n_matched']} matched, {report['n_only_a']} in a only, {report['n_only_b']} in b only")
@@ -272,6 +282,49 @@ def _aggregated(
         if key in table.uns:
             out.uns[key] = table.uns[key]
     return out
+
+
+def check_units(
+    a: AnnData, b: AnnData, names: tuple[str, str] = ("a", "b"), call: tuple[str, str] = ("a", "b")
+) -> None:
+    """Places are compared only in one unit, as far as the tables note theirs. ``call``: what they are called in the advice."""
+    um = [t.uns.get(_keys.UM_PER_UNIT) for t in (a, b)]
+    unit = [t.uns.get(_keys.SPATIAL_UNITS, "unknown") for t in (a, b)]
+    differ = not np.isclose(*um, rtol=0.01) if None not in um else "unknown" not in unit and unit[0] != unit[1]
+    if differ:
+        said = [f"{u}" + ("" if m is None else f" of {m:.4g} µm") for u, m in zip(unit, um, strict=True)]
+        one, other = call
+        msg = (
+            f"The places of {names[0]} are in units of {said[0]}, those of {names[1]} in {said[1]}. Bring them to one "
+            f"frame first, then say so: `{other}.obsm['spatial'] = {other}.obsm['spatial'] * factor; {other}.uns['um_per_unit'] = "
+            f"{one}.uns['um_per_unit']; {other}.uns['spatial_units'] = {one}.uns['spatial_units']`."
+        )
+        raise ValueError(msg)
+
+
+def _warn_of_frames(x: np.ndarray, y: np.ndarray, method: str) -> None:
+    """Cells that fill the same field match by chance even where the frames differ: say what the places suggest."""
+    extents = [np.ptp(p, axis=0) for p in (x, y)]
+    ratio = extents[1] / np.maximum(extents[0], 1e-12)
+    if method == "mutual_nearest" and ((ratio > 1.5).all() or (ratio < 1 / 1.5).all()):
+        wide, apart = float(np.median(ratio)), _spacing(y) / max(_spacing(x), 1e-12)
+        if 0.7 < apart / wide < 1 / 0.7:
+            _checks.warn(
+                f"b is {wide:.3g} times as wide as a, and its places lie {apart:.3g} times as far apart: are they in the same units? "
+                "Matches may be chance. Multiply one of them."
+            )
+    if x.shape[1] != 2:
+        return
+    swapped = y[:, ::-1]
+    boxes = np.allclose(extents[0], np.ptp(swapped, axis=0), rtol=0.05) and not np.allclose(*extents, rtol=0.15)
+    seen = np.arange(len(y)) if len(y) <= SEEN else np.random.default_rng(0).choice(len(y), SEEN, replace=False)
+    tree = cKDTree(x)
+    as_is, other = (float(np.median(tree.query(p[seen])[0])) for p in (y, swapped))
+    if boxes or other < SWAP_GAIN * as_is:
+        _checks.warn(
+            f"The axes of one of them look swapped (median distance to the nearest {as_is:.3g} as they are, {other:.3g} with the axes of b "
+            "swapped). Matches may be chance. `b.obsm['spatial'] = b.obsm['spatial'][:, ::-1]`."
+        )
 
 
 def _spacing(x: np.ndarray) -> float:
