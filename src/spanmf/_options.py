@@ -13,7 +13,7 @@ from . import _platforms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-METAVARS = {"str": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…"}
+METAVARS = {"str": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…", "device": "NAME"}
 
 
 class UsageError(Exception):
@@ -76,6 +76,17 @@ def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     return convert
 
 
+def device(text: str) -> str:
+    """A device that is there."""
+    from . import _checks  # numpy and numba, only where a device is named
+
+    try:
+        _checks.check_device(text)
+    except (ValueError, ImportError) as error:
+        raise argparse.ArgumentTypeError(in_shell_words(str(error))) from error
+    return text
+
+
 positive, share = number(0, open_low=True), number(0, 1)
 whole, seed = number(1, integer=True), number(0, integer=True)
 
@@ -107,6 +118,7 @@ MODEL = (
     Option("--loss", "frobenius", "frobenius for log-normalised values, kl for counts", choices=("frobenius", "kl")),
     Option("--layer", "X", "layer of the table to use"),
     Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
+    Option("--device", "cpu", "where the passes over X run: cuda (cuda:1, …) for a GPU", device),
 )  # fmt: skip
 
 JOINT = {
@@ -151,6 +163,7 @@ STL = {
         Option("--interval", 0.9, "level of the intervals", number(0.01, 0.999)),
         Option("--weights", "none", "learned weights of the published form (.json)", Path),
         Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
+        Option("--device", "cpu", "where the passes over the counts run: cuda (cuda:1, …) for a GPU", device),
     ),
     "checks": (
         Option("--markers", "none", "table of markers (.csv, .tsv: cell_type, gene) or gene sets (.gmt)", Path),
