@@ -36,7 +36,7 @@ from spanmf.tl import _fit, _hsnmf
 CELLS_A_LIBRARY = 200_000
 GIB = 2**30
 PARTS = (
-    (_contact._graph, "spacing"), (_tiles.RadiusGraph, "tocsr"), (_fit, "factorise"), (_smooth, "diffuse"),
+    (_contact._graph, "spacing"), (_tiles.RadiusGraph, "matrices"), (_fit, "factorise"), (_smooth, "diffuse"),
     (_snmf, "refit_h"), (_landmarks, "nearest"), (_landmarks, "graph_among"), (_landmarks, "spread"),
     (_hsnmf, "neighbours"), (_leiden, "leiden"),
 )  # fmt: skip

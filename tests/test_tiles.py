@@ -8,6 +8,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from support import changed, small_tissue, snapshot
 
 import spanmf as sn
@@ -68,20 +69,20 @@ def test_tiles_hold_every_row_of_the_whole_graph_once(kind: str, size: int) -> N
 def test_rows_and_subsets_are_those_of_the_whole_graph() -> None:
     coords, codes = places("libraries on top of each other")
     tiled = _tiles.RadiusGraph(coords, codes, **RADII, tile_size=50)
-    A = tiled.tocsr()[0]
+    A = tiled.tocsr()
     rows = np.array([3, 77, 400, 599])
     assert (_tiles.rows_of(tiled, rows)[rows] != A[rows]).nnz == 0
     assert _tiles.rows_of(A, rows) is A
     among = _tiles.among(tiled, np.arange(100, 300))
-    assert (among.tocsr()[0] != _tiles.among(A, np.arange(100, 300))).nnz == 0
-    assert set(_tiles.unweighted(tiled).tocsr()[0].data) == {1.0}
+    assert (among.tocsr() != _tiles.among(A, np.arange(100, 300))).nnz == 0
+    assert set(_tiles.unweighted(tiled).tocsr().data) == {1.0}
 
 
 @pytest.mark.parametrize("size", [16, 100])
 def test_products_and_steps_are_those_of_the_whole_graph_to_the_bit(size: int) -> None:
     coords, codes = places("random")
     tiled = _tiles.RadiusGraph(coords, codes, **RADII, tile_size=size)
-    stored, described = _smooth.as_graph(tiled.tocsr()[0]), _smooth.as_graph(tiled)
+    stored, described = _smooth.as_graph(tiled.tocsr()), _smooth.as_graph(tiled)
     W = np.random.default_rng(1).random((len(coords), 16), dtype=np.float32)
     np.testing.assert_array_equal(described.degree, stored.degree)
     np.testing.assert_array_equal(_smooth.graph_product(described, W), _smooth.graph_product(stored, W))
@@ -215,6 +216,17 @@ def test_a_radius_is_counted_in_tiles_too() -> None:
     assert sn.gr.colocalization(adata, "domain", radius=40).equals(stored)
 
 
+@pytest.mark.usefixtures("small_tiles")
+def test_a_described_graph_is_drawn() -> None:
+    drawn = []
+    for table in both():
+        ax = sn.pl.graph(table)
+        drawn.append([segment for lines in ax.collections[:2] for segment in lines.get_segments()])
+        plt.close("all")
+    assert len(drawn[0]) > 100
+    np.testing.assert_array_equal(*drawn)
+
+
 # --- what is written, read and refused -------------------------------------------------------------------------------
 
 
@@ -260,7 +272,6 @@ def test_a_described_contact_graph_comes_before_squidpys_and_a_name_may_have_its
         lambda adata: sn.tl.hsnmf(adata, 4),
         lambda adata: sn.tl.hsnmf(adata, 4, n_domains=3, clustering="leiden"),
         lambda adata: sn.tl.select_n_domains(adata, [2, 3], n_components=3),
-        lambda adata: sn.pl.graph(adata),
     ],
 )
 def test_what_needs_the_matrix_says_so_and_writes_nothing(call: Any) -> None:

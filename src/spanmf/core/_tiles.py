@@ -187,9 +187,13 @@ class RadiusGraph:
         """The graph among some of the observations."""
         return replace(self, coords=self.coords[rows], codes=self.codes[rows])
 
-    def tocsr(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    def matrices(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """The whole matrix, and the lengths of its edges."""
         return self._edges(slice(None))
+
+    def tocsr(self) -> sp.csr_matrix:
+        """The whole matrix."""
+        return self.matrices()[0]
 
 
 def _halves(ids: Array, codes: Array, coords: Array) -> list[Array]:

@@ -137,7 +137,7 @@ def contact_neighbors(
     with timed("gr.contact_neighbors") as notes:
         with status("spanmf: compiling kernels (once on this machine)", show=not _graph.is_compiled()):
             graph = _tiles.RadiusGraph(coords, codes, contact, context, contact_weight, context_weight, combine)
-            A, D = graph.tocsr() if store else (graph, None)
+            A, D = graph.matrices() if store else (graph, None)
             n_stored = A.nnz
         if n_stored == 0:
             _checks.fail_isolated(contact, context, space.nearest)

@@ -43,7 +43,7 @@ def within(
     table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str
 ) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """All pairs of a library within a radius (each 1), and their lengths, as matrices."""
-    return pairs(table, radius, libraries, spatial_key).tocsr()
+    return pairs(table, radius, libraries, spatial_key).matrices()
 
 
 def pairs(table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str) -> RadiusGraph:

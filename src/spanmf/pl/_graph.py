@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from .. import _checks, _data, _keys
 from .._docs import doc
+from ..core._tiles import among
 from . import _map
 from ._colors import ink, label_colors, rgba_of_codes
 from ._domains import draw_labels, legend_beside, legend_handles
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import ColorType
     from spatialdata import SpatialData
+
+    from ..core._tiles import AnyGraph
 
 N_CELLS = 200  # in the window that is chosen
 HEAVY = {"width": 1.4, "ink": 0.8}
@@ -95,7 +98,7 @@ def graph(
     ['contact edges (weight 2.5)', 'context edges (weight 1)']
     """
     table = _data.get_table(adata, table_key, min_obs=1)
-    A, key = _data.get_graph(table, connectivity_key)
+    A, key = _data.find_graph(table, connectivity_key)
     names = CONTACT_NAMES if key == _keys.GraphKeys(_keys.CONTACT).connectivities else OTHER_NAMES
     codes, labels = (np.full(table.n_obs, -1), []) if cluster_key is None else _data.get_labels(table, cluster_key)
     colors = {} if cluster_key is None else label_colors(table, cluster_key, palette)
@@ -156,9 +159,9 @@ def dense_window(xy: np.ndarray, n_cells: int = N_CELLS, n_probes: int = 500) ->
     return float(x - r), float(x + r), float(y - r), float(y + r)
 
 
-def edges_between(A: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def edges_between(A: AnyGraph, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both ends (as positions in ``rows``) and the weight of every edge between the given cells, each edge once."""
-    part = A[rows][:, rows]
+    part = among(A, rows).tocsr()
     part = sp.triu(part.maximum(part.T), k=1, format="coo")
     return part.row, part.col, part.data
 
