@@ -315,6 +315,8 @@ def ours(section: Section, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         inside = (lower - 1e-6 <= section.V) & (upper + 1e-6 >= section.V)
         found["coverage"] = float(inside.mean())
         found["coverage_present"] = float(inside[section.V > 0].mean())
+        found["width"] = float(np.nanmean(upper - lower))
+        found["width_present"] = float(np.nanmean((upper - lower)[section.V > 0]))
     return adata.obsm["stl_nmf"].to_numpy(), spent | found
 
 

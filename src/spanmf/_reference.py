@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from . import _checks
 from .core._stl_reference import shrunk_profiles
+from .core._stl_spots import Cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,18 +21,19 @@ FEW_CELLS = 10  # below which a mean profile is a rough guess
 FEW_GENES = 100
 SAME = 0.999  # correlation of two profiles beyond which nothing tells their types apart
 LOG_MAX = 20.0  # log1p of more than any count
-N_CELLS, MRNA = "n_cells", "mrna"
+N_CELLS, MRNA, CELLS = "n_cells", "mrna", "cells"
 ENSEMBL = re.compile(r"^(ENS[A-Z]*\d{6,})\.\d+$")
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """Mean counts of a cell (k × p), the names of types and genes, and cells by type (``None``: not known)."""
+    """Mean counts of a cell (k × p), the names of types and genes, cells by type (``None``: not known), and some of these."""
 
     B: np.ndarray
     types: list[str]
     genes: list[str]
     n_cells: np.ndarray | None
+    cells: Cells | None = None  # some that the means come from
 
 
 def as_profiles(reference: Any) -> Profiles:
@@ -60,7 +62,35 @@ def as_profiles(reference: Any) -> Profiles:
         twice = sorted({t for t in names if names.count(t) > 1})
         msg = f"Types of the reference are there more than once: {_checks._listed(twice)}."
         raise ValueError(msg)
-    return Profiles(np.asarray(B, dtype=np.float64), names, [str(g) for g in genes], n_cells)
+    genes = [str(g) for g in genes]
+    stored = getattr(reference, "uns", {}).get(CELLS)
+    return Profiles(np.asarray(B, dtype=np.float64), names, genes, n_cells, _kept(stored, names, genes))
+
+
+def keep_cells(X: Any, codes: np.ndarray, types: Sequence[str], genes: Sequence[str], n: int) -> dict[str, Any]:
+    """What ``uns`` holds of the cells behind a reference: at most n of each type, spread over the table, with their names."""
+    members = (np.flatnonzero(codes == t) for t in range(len(types)))
+    rows = np.sort(np.concatenate([m[np.linspace(0, len(m) - 1, min(n, len(m))).astype(int)] for m in members]))
+    names = np.array(list(types), dtype=object)
+    return {
+        "X": sp.csr_matrix(X[rows], dtype=np.float32),
+        "types": names[codes[rows]],
+        "genes": np.array(list(genes), dtype=object),
+    }
+
+
+def _kept(stored: Any, types: list[str], genes: list[str]) -> Cells | None:
+    """The cells kept with a reference, on its genes and types as they are now; ``None`` where they do not stand for all of these."""
+    if not hasattr(stored, "get") or not all(name in stored for name in ("X", "types", "genes")):
+        return None
+    codes = pd.Index(types).get_indexer([str(t) for t in stored["types"]])
+    columns = pd.Index([str(g) for g in stored["genes"]])
+    columns = (
+        columns.get_indexer(genes) if columns.is_unique else np.arange(len(genes)) if list(columns) == genes else None
+    )
+    if columns is None or (columns < 0).any() or len(np.unique(codes[codes >= 0])) < len(types):
+        return None
+    return Cells(sp.csr_matrix(stored["X"])[codes >= 0][:, columns], codes[codes >= 0], len(types))
 
 
 def warn_of_few_cells(types: Sequence[str], n_cells: np.ndarray) -> None:

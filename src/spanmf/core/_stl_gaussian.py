@@ -61,7 +61,7 @@ def fit_gaussian(
     return Fit(
         cells=cells, mrna=mrna, trace=np.array(trace), mending=np.zeros(0),
         converged=converged, likelihood="gaussian", dispersion=dispersion, platform=None, profiles=B / size[:, None],
-        sizes=size, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
+        sizes=size, depth=depth, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
         lower=lower, upper=upper,
     )  # fmt: skip
 

@@ -54,11 +54,13 @@ class Fit:
     platform: Array | None  # factors of the genes in use
     profiles: Array  # k × genes in use: shares of the counts, as the section has mended them
     sizes: Array  # mRNA content of the types, as used
+    depth: Array  # counts of the spots on the genes in use
     spot_deviance: Array  # a count
     gene_deviance: Array  # of the genes in use
     genes: Array = field(default_factory=lambda: np.zeros(0, np.int64))  # which those are, of the reference's
     lower: Array | None = None  # n × k, float32: bounds of ``cells``
     upper: Array | None = None
+    calibrated: bool = False  # whether the bounds were calibrated on spots made of cells
     n_iter: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -163,7 +163,7 @@ class Poisson:
         return Fit(
             cells=cells, mrna=mrna, trace=np.array(trace), mending=np.array(self.trace),
             converged=converged, likelihood="poisson", dispersion=dispersion, platform=self.platform, profiles=self.Q,
-            sizes=sizes, spot_deviance=spot / np.where(valid, self.depth, np.nan), gene_deviance=gene,
+            sizes=sizes, depth=self.depth, spot_deviance=spot / np.where(valid, self.depth, np.nan), gene_deviance=gene,
             lower=lower, upper=upper,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from .. import _data, _reference
+from .. import _checks, _data, _reference
 from .._docs import doc
 from .._logging import timed
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @doc
 def reference_profiles(
-    adata_sc: AnnData | SpatialData, groupby: str, *, layer: str | None = None, table_key: str | None = None
+    adata_sc: AnnData | SpatialData,
+    groupby: str,
+    *,
+    keep_cells: int = 100,
+    layer: str | None = None,
+    table_key: str | None = None,
 ) -> AnnData:
     r"""Average the counts of the cells of each type, :math:`B_{kj} = \frac1{n_k}\sum_{i\in k} x_{ij}`.
 
@@ -32,13 +37,15 @@ def reference_profiles(
         Single cells (cells × genes), raw counts.
     groupby
         Column of ``adata_sc.obs`` with the cell types. Cells without a type (NaN) are left out.
+    keep_cells
+        Cells of each type to keep in ``uns["cells"]`` at most, on which :func:`spanmf.tl.stl_nmf` calibrates its intervals; 0 keeps none.
     {layer}
     {table_key}
 
     Returns
     -------
     AnnData of types × genes: ``X`` mean counts of a cell (float64), ``obs["n_cells"]`` and ``obs["mrna"]``, the mean counts
-    of a cell in all. ``adata_sc`` is not changed.
+    of a cell in all; ``uns["cells"]`` is a dict of ``X`` (cells × genes, float32 CSR), ``types`` and ``genes``. ``adata_sc`` is not changed.
 
     Raises
     ------
@@ -63,6 +70,7 @@ def reference_profiles(
     from anndata import AnnData
 
     table = _data.get_table(adata_sc, table_key, min_obs=1)
+    _checks.check_range("keep_cells", keep_cells, 0, integer=True)
     codes, types = _data.get_labels(table, groupby)
     if not types:
         msg = f"No cell has a type in `adata_sc.obs[{groupby!r}]`."
@@ -79,6 +87,8 @@ def reference_profiles(
             {_reference.N_CELLS: n_cells, _reference.MRNA: B.sum(1)}, index=pd.Index(types, dtype=object)
         )
         reference = AnnData(B, obs=obs, var=pd.DataFrame(index=table.var_names.copy()))
+        if keep_cells:
+            reference.uns[_reference.CELLS] = _reference.keep_cells(X, codes, types, table.var_names, keep_cells)
         _reference.check_left(B, types)
         _reference.warn_of_few_cells(types, n_cells)
         notes.append(f"{len(types)} types of {len(known)} cells ({table.n_obs - len(known)} without a type)")

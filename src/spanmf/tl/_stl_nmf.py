@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from .. import _checks, _data, _keys, _reference
 from .._docs import doc
 from .._logging import logger, status, timed
-from ..core import _stl, _stl_em, _stl_model, _stl_prior, _torch
+from ..core import _stl, _stl_calibrate, _stl_em, _stl_model, _stl_prior, _torch
 from . import _fit, _stl_paper_form
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def stl_nmf(
     platform: bool | Literal["auto"] = "auto",
     n_genes: int | None = 3000,
     interval: float | None = None,
+    cells_per_spot: tuple[int, int] = (3, 12),
     preset: Literal["paper"] | None = None,
     weights: StlWeights | str | Path | None = None,
     layer: str | None = None,
@@ -94,8 +95,13 @@ def stl_nmf(
     n_genes
         Number of genes to use, those with the most variance between types relative to their mean; ``None``: all.
     interval
-        Level of intervals of the shares of cells (e.g. 0.9); ``None``: none. They know of counting noise, not of the
-        reference's own error, and are too narrow where that is large.
+        Level of intervals of the shares of cells (e.g. 0.9); ``None``: none. If the reference holds cells (as
+        :func:`spanmf.tl.reference_profiles` keeps them), widths are calibrated on spots made of one half of these and
+        deconvolved by the other: of the types that are present so many shares are covered, and of those that are not, on spots that are sums of cells
+        like the reference's. Takes 4 to 16 further fits, of up to 4,000 spots. Else (a DataFrame; least squares) they know of counting noise only,
+        and are too narrow by far where spots are sums of a few cells.
+    cells_per_spot
+        Least and most cells in a spot of those made to calibrate the intervals: the fewer, the wider these are.
     preset
         ``"paper"``: the published form, on all genes in common, with a dense graph of place (``adata.obsm["spatial"]``) and region (up to 5,000 spots).
     weights
@@ -125,7 +131,7 @@ def stl_nmf(
     ``adata.obsm["stl_nmf_mrna"]`` : DataFrame n × k, float32
         Shares of the mRNA (on the genes that section and reference have in common).
     ``adata.obsm["stl_nmf_lower"]``, ``adata.obsm["stl_nmf_upper"]`` : DataFrame n × k, float32
-        Bounds of the shares of the cells, if ``interval`` is given.
+        Bounds of the shares of the cells, if ``interval`` is given. A lower bound above zero says that the type is there.
     ``adata.obs["stl_nmf"]`` : categorical
         Type with the largest share of the cells.
     ``adata.obs["stl_nmf_deviance"]``, ``adata.var["stl_nmf_deviance"]`` : float64
@@ -134,7 +140,7 @@ def stl_nmf(
         Profiles as the section has mended them; zero rows for genes not in use.
     ``adata.uns["stl_nmf"]`` : dict
         ``params``, ``types`` (their names as given), ``likelihood`` and ``dispersion``, ``platform`` (whether genes got factors),
-        ``n_genes``, ``mrna`` (content of the types as used), ``trace``, ``mending``, ``n_iter``, ``converged``, ``versions``.
+        ``n_genes``, ``calibrated`` (whether the intervals are), ``mrna`` (content of the types as used), ``trace``, ``mending``, ``n_iter``, ``converged``, ``versions``.
 
     Of the published form, ``trace`` is its objective before every update and after the last, and ``uns`` has ``weights`` besides.
 
@@ -178,7 +184,16 @@ def stl_nmf(
     table = _data.get_table(adata, table_key, min_obs=1)
     _checks.check_key_added(key_added)
     options = _options(
-        likelihood, graph_weight, region_weight, reference_weight, platform, n_genes, interval, max_iter, tol
+        likelihood,
+        graph_weight,
+        region_weight,
+        reference_weight,
+        platform,
+        n_genes,
+        interval,
+        cells_per_spot,
+        max_iter,
+        tol,
     )
     options = replace(options, device=_checks.check_device(device))
     _checks.check_range("border_weight", border_weight, 0)
@@ -189,6 +204,7 @@ def stl_nmf(
     _reference.check_matched(len(columns), list(table.var_names), profiles)
     B = profiles.B[:, matched]
     _check_device(X, len(B), options)
+    kept = None if profiles.cells is None else replace(profiles.cells, X=profiles.cells.X[:, matched])
     _reference.check_left(B, profiles.types)
     _reference.warn_of_same(profiles.types, B)
     regions = _regions(table, region_key, library_key)
@@ -214,9 +230,9 @@ def stl_nmf(
             stream = _data.default_rng(rng, random_state)
             fit = _stl_paper_form.fit(
                 table, X, columns, B, profiles.types, numbers, region_key, library_key, stream, progress
-            ) if published else _stl.fit(
-                X, _stl_model.Reference(B, profiles.n_cells), columns=columns, graph=A, regions=regions, options=options,
-                rng=stream, progress=progress,
+            ) if published else _stl_calibrate.fit(
+                X, _stl_model.Reference(B, profiles.n_cells), kept, cells_per_spot=cells_per_spot, columns=columns, graph=A,
+                regions=regions, options=options, rng=stream, progress=progress,
             )  # fmt: skip
         empty = int(np.isnan(fit.cells[:, 0]).sum())
         if empty:
@@ -232,7 +248,7 @@ def stl_nmf(
             "region_key": region_key, "connectivity_key": graph_key, "likelihood": likelihood,
             "graph_weight": float(graph_weight), "border_weight": float(border_weight),
             "region_weight": float(region_weight), "reference_weight": float(reference_weight), "platform": platform,
-            "n_genes": n_genes, "interval": interval, "layer": layer, "max_iter": max_iter, "tol": tol,
+            "n_genes": n_genes, "interval": interval, "cells_per_spot": cells_per_spot, "layer": layer, "max_iter": max_iter, "tol": tol,
             "library_key": library_key, "device": device,
         }  # fmt: skip
         if published:
@@ -241,7 +257,7 @@ def stl_nmf(
             params, types=np.array(profiles.types, dtype=object), likelihood=fit.likelihood,
             dispersion=float(fit.dispersion), platform=fit.platform is not None, n_genes=len(fit.genes),
             matched={k.replace(" ", "_"): n for k, n in how.items()}, mrna=fit.sizes, trace=fit.trace,
-            mending=fit.mending, n_iter=fit.n_iter, converged=bool(fit.converged),
+            calibrated=fit.calibrated if interval is not None else None, mending=fit.mending, n_iter=fit.n_iter, converged=bool(fit.converged),
         )  # fmt: skip
         if published:
             record["weights"] = _data.storable({k: v for k, v in asdict(numbers).items() if v != ()})
@@ -256,7 +272,7 @@ def stl_nmf(
 
 def _options(
     likelihood: str, graph_weight: float, region_weight: float, reference_weight: float, platform: bool | str,
-    n_genes: int | None, interval: float | None, max_iter: int, tol: float,
+    n_genes: int | None, interval: float | None, cells_per_spot: tuple[int, int], max_iter: int, tol: float,
 ) -> _stl_model.Options:  # fmt: skip
     """Check what the user chose."""
     _checks.check_choice("likelihood", likelihood, _stl_model.LIKELIHOODS)
@@ -269,6 +285,7 @@ def _options(
         _checks.check_range("n_genes", n_genes, 1, integer=True)
     if interval is not None:
         _checks.check_range("interval", interval, 0.01, 0.999)
+    _checks.check_bounds("cells_per_spot", cells_per_spot, 1)
     _checks.check_range("max_iter", max_iter, 1, integer=True)
     _checks.check_range("tol", tol, 0)
     return _stl_model.Options(

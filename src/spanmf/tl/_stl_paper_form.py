@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IDLE = (  # options of the better form
     "connectivity_key", "likelihood", "graph_weight", "border_weight", "region_weight", "reference_weight", "platform",
-    "n_genes", "interval", "max_iter", "tol", "device",
+    "n_genes", "interval", "cells_per_spot", "max_iter", "tol", "device",
 )  # fmt: skip
 
 
@@ -98,5 +98,5 @@ def fit(
     return _stl_model.Fit(
         cells=cells.astype(np.float32), mrna=mrna.astype(np.float32), trace=done.trace, mending=np.zeros(0),
         converged=True, likelihood="paper", dispersion=np.nan, genes=np.arange(B.shape[1]), platform=None,
-        profiles=profiles, sizes=sizes, spot_deviance=spot / np.where(depth > 0, depth, np.nan), gene_deviance=gene,
+        profiles=profiles, sizes=sizes, depth=depth, spot_deviance=spot / np.where(depth > 0, depth, np.nan), gene_deviance=gene,
     )  # fmt: skip
