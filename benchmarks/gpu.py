@@ -137,12 +137,13 @@ def pass_there(before: list, n: int, p: int) -> dict:
         torch.cuda.synchronize()
     moved = time.perf_counter() - start
     H, W = torch.rand((p, 16), device=device), torch.rand((n, 16), device=device)
-    gram = np.eye(RANK) + 1
+    hals = _torch._Hals(np.eye(RANK) + 1, device, 4, divided=True)
+    columns = [W[b.rows, :RANK].T.contiguous() for b in X.blocks]
     parts = {
         "pass": _one_pass(X, "frobenius"),
         "X H": lambda: [b.by_row @ H for b in X.blocks],
         "XᵀW": lambda: [b.by_column @ W[b.rows] for b in X.blocks],
-        "HALS": lambda: [_hals(W[b.rows], gram) for b in X.blocks],
+        "HALS": lambda: [hals.improve(V.clone(), V.clone(), None) for V in columns],
         "KL pass": _one_pass(X, "kl"),
     }
     _, spent = timed(parts["pass"])
@@ -171,13 +172,6 @@ def _one_pass(X: Any, loss: str) -> Callable[[], Any]:
     if loss == "kl":
         return lambda: _ops.kl_pass(X, padded, W, out, RANK, h_sum=H.sum(0))
     return lambda: _ops.hals_pass(X, padded, W, out, RANK, gram=gram)
-
-
-def _hals(W: Any, gram: np.ndarray) -> Any:
-    from spanmf.core import _torch
-
-    V = W[:, :RANK].T.contiguous()
-    return _torch._hals(V.clone(), V, gram, None, 4)
 
 
 def _name() -> str:

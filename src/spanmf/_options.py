@@ -13,7 +13,9 @@ from . import _platforms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-METAVARS = {"str": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…", "device": "NAME"}
+METAVARS = {
+    "str": "NAME", "device": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…",
+}  # fmt: skip
 
 
 class UsageError(Exception):

@@ -265,6 +265,7 @@ def _hals_pass(
     statistics: bool = True,
 ) -> Statistics:
     Ht = _tensor(Ht, X.device)
+    rounds = _Hals(gram, X.device, sweeps, divided=anchor_weight is None)
     sums = _Sums(X, k, wants_xtw=statistics)
     for b in X.blocks:
         if sweeps:
@@ -272,35 +273,42 @@ def _hals_pass(
             if anchor is not None:
                 target += anchor[b.rows, :k]
             q = None if anchor_weight is None else anchor_weight[b.rows]
-            out[b.rows, :k] = _hals(target.T.contiguous(), W[b.rows, :k].T.contiguous(), gram, q, sweeps).T
+            out[b.rows, :k] = rounds.improve(W[b.rows, :k].T.contiguous(), target.T.contiguous(), q).T
         elif out is not W:
             out[b.rows] = W[b.rows]
         sums.add(b.by_column, out[b.rows])
     return sums.fetch()
 
 
-def _hals(target: Tensor, V: Tensor, gram: Array, q: Tensor | None, sweeps: int) -> Tensor:
-    r"""HALS on all rows at once: V (k × rows) for right-hand sides ``target``; three kernels an update.
+class _Hals:
+    r"""Rounds of HALS on all rows of a block at once; three kernels an update.
 
-    :math:`v_r = \max\bigl(0, (b_r - \sum_{s \ne r} G_{rs} v_s) / (G_{rr} + q)\bigr)`, the update of the CPU in other words.
+    :math:`v_r = \max\bigl(0, (b_r - \sum_{s \ne r} G_{rs} v_s) / (G_{rr} + q)\bigr)`, the update of the CPU in other words. Where no row
+    has a weight q of its own, everything is divided by :math:`G_{rr}` once.
     """
-    torch = torch_()
-    diagonal = np.diag(gram).copy()
-    moving = np.flatnonzero(diagonal > TINY)  # a component without loadings keeps its weights
-    others = gram - np.diag(diagonal)
-    if q is None:  # divided once, by rows
-        scale = 1 / np.where(diagonal > TINY, diagonal, 1)
-        others = others * scale[:, None]
-        target *= _tensor(scale, target.device)[:, None]
-    inverse = None if q is None else 1 / (_tensor(diagonal, target.device)[:, None] + q)
-    others, best = _tensor(others, target.device), torch.empty_like(V[0])
-    for _ in range(sweeps):
-        for r in moving:
-            torch.addmv(target[r], V.T, others[r], alpha=-1, out=best)
-            if inverse is not None:
-                best *= inverse[r]
-            torch.clamp(best, min=0, out=V[r])
-    return V
+
+    def __init__(self, gram: Array, device: str, sweeps: int, *, divided: bool) -> None:
+        diagonal = np.diag(gram)
+        self.moving = np.flatnonzero(diagonal > TINY)  # a component without loadings keeps its weights
+        scale = 1 / np.where(diagonal > TINY, diagonal, 1) if divided else np.ones(len(gram))
+        self.scale = _tensor(scale[:, None], device)
+        self.others = _tensor((gram - np.diag(diagonal)) * scale[:, None], device)
+        self.diagonal = _tensor(diagonal[:, None], device)
+        self.sweeps = sweeps
+
+    def improve(self, V: Tensor, target: Tensor, q: Tensor | None) -> Tensor:
+        """V (k × rows, in place) for right-hand sides ``target`` (spent)."""
+        torch = torch_()
+        target *= self.scale
+        inverse = None if q is None else 1 / (self.diagonal + q)
+        best = torch.empty_like(V[0])
+        for _ in range(self.sweeps):
+            for r in self.moving:
+                torch.addmv(target[r], V.T, self.others[r], alpha=-1, out=best)
+                if inverse is not None:
+                    best *= inverse[r]
+                torch.clamp(best, min=0, out=V[r])
+        return V
 
 
 @_ops.kl_pass.register
@@ -335,7 +343,9 @@ def _kl_pass(
 
 def _fitted(pattern: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Products of rows of ``left`` and ``right`` where the matrix has a value, never all of them; above zero."""
-    return torch_().sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values().clamp_(min=float(TINY))
+    out = _with_values(pattern, torch_().zeros_like(pattern.values()))  # given, else torch copies all indices as int64
+    torch_().sparse.sampled_addmm(out, left, right.T, beta=0.0, out=out)
+    return out.values().clamp_(min=float(TINY))
 
 
 # --- a graph ----------------------------------------------------------------------------------------------------------
