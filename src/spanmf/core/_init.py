@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ LEVELS = (
     Level(100_000, ((3, 2), (12, 1))),
 )
 SCOUTS = 3  # starts that tell whether the others are needed
+SCOUT_PASSES = 12  # that they may take to settle, once one of them has after a heat
 SAME_MINIMUM = 2e-5  # relative difference of the objective below which two runs count as one
 RUN_TOL = 1e-5
 OVERSAMPLED, POWER_STEPS = 10, 5  # of the singular vectors
@@ -72,7 +74,7 @@ class _Run:
 
     def __init__(self, X: Any, H: Array) -> None:
         self.state = begin(X, H)
-        self.n_passes = 0
+        self.trace = [self.objective]
         self.converged = False
 
     @property
@@ -82,22 +84,29 @@ class _Run:
 
     def advance(self, n_passes: int) -> _Run:
         """Go on until ``n_passes`` are made in all, or passes no longer pay."""
-        while self.n_passes < n_passes and not self.converged:
+        while len(self.trace) <= n_passes and not self.converged:
             self.converged = self.state.step(RUN_TOL)
-            self.n_passes += 1
+            self.trace.append(self.objective)
         return self
+
+    def after(self, n_passes: int) -> float:
+        """The objective after so many passes, or at the end where it came before."""
+        return self.trace[: n_passes + 1][-1]
 
 
 def _race(X: Any, candidates: list[Array], heats: tuple[tuple[int, int], ...]) -> tuple[bool, list[_Run]]:
     """Whether the first starts agreed, so that the others did not run; and the runs that are left, the best first."""
     runs = [_Run(X, H) for H in candidates[:SCOUTS]]
     if len(candidates) > SCOUTS:
-        ends = [run.advance(heats[0][0]).objective for run in runs]
+        settled = [run.advance(heats[0][0]).converged for run in runs]
+        ends = [run.advance(SCOUT_PASSES if any(settled) else 0).objective for run in runs]
         if max(ends) <= (1 + SAME_MINIMUM) * min(ends):
             return True, sorted(runs, key=_objective)
     runs += [_Run(X, H) for H in candidates[SCOUTS:]]
-    for passes, most in heats:
-        runs = [run.advance(passes) for run in sorted(runs, key=_objective)[:most]]
+    made = 0
+    for passes, most in heats:  # all are judged after the same number of passes
+        runs = [run.advance(passes) for run in sorted(runs, key=partial(_Run.after, n_passes=made))[:most]]
+        made = passes
     return False, sorted(runs, key=_objective)
 
 
