@@ -175,11 +175,18 @@ def _cells(line: Row) -> dict[str, str]:
         "cpu": _spread(line.get("cpu_s", [])),
         "wall": _spread(line.get("wall_s", [])),
         "gib": f"{max(line['peak_gib']):.1f}" if line.get("peak_gib") else "",
-        "ratio": _spread(line.get("ratio_cpu", []), "{:.1f}"),
+        "ratio": _ratios(line),
         "judged": f"**{judged}**" if judged.startswith("WORSE") else judged,
         "notes": _notes(line),
         "load": f"{median(line['load']):.0f}" if line.get("load") else "",
     }
+
+
+def _ratios(line: Row) -> str:
+    if GROUPS[line["group"]].by_wall:
+        found = _spread(line.get("ratio_wall", []), "{:.2f}")
+        return f"{found} (wall)" if found else ""
+    return _spread(line.get("ratio_cpu", []), "{:.1f}")
 
 
 def _notes(line: Row) -> str:
