@@ -34,6 +34,7 @@ class Group:
     data: tuple[str, ...] = ()  # real tables without which it is left out
     seeds: bool = False  # the last size is a seed: tables give the median over seeds
     threads: int | None = None  # where a group measures threads itself
+    by_wall: bool = False  # the ratio is that of wall times
     cap_s: float = (
         3600.0  # CPU seconds; a measurement that takes longer is ended, and larger ones of the same kind are not begun
     )
@@ -305,6 +306,29 @@ GROUPS: dict[str, Group] = {
         Quality("objective", "lower", 1e-4),
         quick=((5_000, 100),),
         full=((100_000, 300), (1_000_000, 300), (1_000_000, 5_000)),
+    ),
+    "out_of_core": Group(
+        "X in blocks on disk (zarr, dask) against X in memory",
+        "large",
+        Quality("objective", "equal", 1e-6),
+        quick=((20_000,),),
+        full=((500_000,),),
+        quick_who=("X in memory", "spanmf"),
+    ),
+    "workers": Group(
+        "Two workers of a dask cluster (spanmf) against one",
+        "large",
+        Quality("objective", "equal", 1e-6),
+        quick=(),
+        full=((1_000_000,),),
+        by_wall=True,
+    ),
+    "large_hsnmf": Group(
+        "Domains from landmarks on a graph that is described, not stored: cells, landmarks",
+        "large",
+        "agreement with Leiden on all cells: docs/large_data.md",
+        quick=((20_000, 2_000),),
+        full=((1_000_000, 50_000), (5_000_000, 50_000)),
     ),
     "scaling_nmf": curve("factorisation", Quality("objective", "lower", 1e-4), quick_who=()),
     "scaling_graph": curve("merged 20/80 µm graph", Quality("nnz", "equal", 0.0)),
