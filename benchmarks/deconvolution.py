@@ -27,8 +27,8 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +315,7 @@ def ours(section: Section, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         inside = (lower - 1e-6 <= section.V) & (upper + 1e-6 >= section.V)
         found["coverage"] = float(inside.mean())
         found["coverage_present"] = float(inside[section.V > 0].mean())
+        found["coverage_absent"] = float(inside[section.V == 0].mean())
         found["width"] = float(np.nanmean(upper - lower))
         found["width_present"] = float(np.nanmean((upper - lower)[section.V > 0]))
     return adata.obsm["stl_nmf"].to_numpy(), spent | found
@@ -364,6 +365,21 @@ def ours_measured(peers: list, n: int, kind: str, seed: int) -> dict:
     return _judged(runs)
 
 
+def covered(peers: list, n: int, kind: str, seed: int, *, cells: bool = True) -> dict:
+    """What 90 % intervals cover of all shares, of those above zero and of those that are zero, and how wide they are."""
+    runs = []
+    for section in sections(n, kind, seed):
+        V, spent = ours(section if cells else replace(section, cells=None), interval=0.9)
+        runs.append((relative_error(V, section.V), spent))
+    row = _judged(runs)
+    of = ("coverage", "coverage_present", "coverage_absent", "width", "width_present")
+    row |= {name: float(np.mean([spent[name] for _, spent in runs])) for name in of}
+    row["notes"] = "covered: {:.3f} of all, {:.3f} of the present, {:.3f} of the absent; width {:.3f}, {:.3f}".format(
+        *(row[name] for name in of)
+    )
+    return row
+
+
 def ours_alone(peers: list, n: int, seed: int) -> dict:
     """A large section with its graph, whose counts are in memory once: what ``tl.stl_nmf`` takes beyond them."""
     import anndata as ad
@@ -408,6 +424,7 @@ MEASUREMENTS: Measurements = {
         "spanmf": ours_measured,
     },
     "deconvolution_alone": {"spanmf": ours_alone},
+    "deconvolution_intervals": {"spanmf, counting alone": partial(covered, cells=False), "spanmf": covered},
 }
 
 

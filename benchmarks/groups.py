@@ -232,6 +232,15 @@ GROUPS: dict[str, Group] = {
         quick=((20_000, 2000),),
         full=((200_000, 2000), (1_000_000, 2000)),
     ),
+    "deconvolution_intervals": Group(
+        "Cell types in spots: what 90 % intervals cover (kind of section, seed)",
+        "deconvolution",
+        "they are to cover 0.85 to 0.95",
+        quick=((428, "mixes", 3000),),
+        full=tuple((428, kind, seed) for kind in ("mixes", "platform", "starmap") for seed in range(3000, 3010)),
+        data=("pdac_a_st.h5ad", "pdac_a_sc_ref.h5ad", "starmap_v1_1020.h5ad"),
+        seeds=True,
+    ),
     "stl_paper": Group(
         "The tests of the STL-NMF paper, rebuilt",
         "stl_paper",
