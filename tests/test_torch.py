@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from support import changed, small_tissue, snapshot, with_slots
+from support import changed, run_cli, small_tissue, snapshot, with_slots
 
 import spanmf as sn
 from spanmf import _checks, _data
@@ -357,6 +357,12 @@ def test_other_devices_are_refused(tissue, given, error, words):
         with pytest.raises(error, match=words):
             call(tissue, 4, device=given)
     assert not changed(before, snapshot(tissue))
+
+
+def test_in_a_shell_a_device_is_checked_before_anything_is_read():
+    code, _, errors = run_cli("hsnmf", "no.h5ad", "--device", "tpu")
+    assert code == 2
+    assert "--device must be 'cpu', 'cuda'" in errors
 
 
 def test_without_torch_the_extra_is_named(tissue, monkeypatch):
