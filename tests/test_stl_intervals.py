@@ -74,6 +74,12 @@ def test_halves_part_every_type_and_share_its_only_cell() -> None:
             np.testing.assert_allclose(mean, half.X.toarray()[half.codes == t].mean(0))
 
 
+def test_cells_without_counts_are_left_out() -> None:
+    X = sp.csr_matrix(np.array([[1.0, 0], [0, 0], [0, 2], [0, 0]]))
+    assert Cells(X, np.array([0, 0, 1, 1]), 2).with_counts().codes.tolist() == [0, 1]
+    assert Cells(X, np.array([0, 1, 0, 1]), 2).with_counts() is None
+
+
 def test_spots_hold_the_cells_that_were_drawn_and_as_many_counts_as_asked() -> None:
     rng = np.random.default_rng(1)
     cells = Cells(

@@ -71,6 +71,7 @@ def fit(
 ) -> Fit:
     """Deconvolve as :func:`spanmf.core._stl.fit` does, with calibrated intervals; without cells, or by least squares, with those of curvature."""
     known: dict[str, Any] = {"columns": columns, "graph": graph, "regions": regions, "progress": progress}
+    cells = None if cells is None else cells.with_counts()
     if cells is None or options.level is None:
         return _stl.fit(X, reference, options=options, rng=rng, **known)
     found = _stl.fit(X, reference, options=replace(options, level=None), rng=rng, **known)

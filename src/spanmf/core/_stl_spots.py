@@ -26,6 +26,11 @@ class Cells:
         member = sp.csr_matrix((1 / n_cells[self.codes], (self.codes, np.arange(len(self.codes)))))
         return Reference(np.asarray((member @ self.X).todense()), n_cells)
 
+    def with_counts(self) -> Cells | None:
+        """Those that have any; ``None`` where a type is left without."""
+        rows = np.flatnonzero(np.asarray(self.X.sum(1)).ravel() > 0)
+        return None if len(np.unique(self.codes[rows])) < self.k else self._take(rows)
+
     def halves(self, rng: np.random.Generator) -> tuple[Cells, Cells]:
         """Two halves of the cells of every type; the only cell of a type is in both."""
         order = rng.permutation(len(self.codes))
