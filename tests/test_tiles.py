@@ -12,6 +12,8 @@ from matplotlib import pyplot as plt
 from support import changed, small_tissue, snapshot
 
 import spanmf as sn
+from spanmf import _report
+from spanmf._report import _sections
 from spanmf.core import _colocalization, _graph, _smooth, _tiles
 
 RADII = {"contact_radius": 20.0, "context_radius": 45.0}
@@ -225,6 +227,15 @@ def test_a_described_graph_is_drawn() -> None:
         plt.close("all")
     assert len(drawn[0]) > 100
     np.testing.assert_array_equal(*drawn)
+
+
+def test_a_report_shows_a_described_graph() -> None:
+    texts = []
+    for table in both(key_added="near"):
+        sn.tl.hsnmf(table, 3, n_domains=3, connectivity_key="near")
+        texts.append(_sections.graph(_report.Subject(table, "hsnmf", [])))
+    assert texts[0] == texts[1]  # pictures too
+    assert "within 20" in texts[0]
 
 
 # --- what is written, read and refused -------------------------------------------------------------------------------

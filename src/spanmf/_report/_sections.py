@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from .. import _data, _keys, pl
 from .._format import count, number, percent
-from ..core import _graph
+from ..core import _tiles
 from ..metrics._panel import ALL
 from ..pl._colors import MISSING
 from . import _figures, _html
@@ -289,8 +289,8 @@ def graph(subject: Subject) -> str:
     listing = table(
         ["sample", *(GRAPH_COLUMNS[c] for c in there)], rows, numbers=range(1, len(there) + 1), kind="dense"
     )
-    A = _data.get_graph(subject.adata, subject.graph_key)[0]
-    bars = figure(_figures.degree_bars(_graph.degrees(A), "Histogram of degrees"), "How many neighbours cells have.")
+    A = _data.find_graph(subject.adata, subject.graph_key)[0]
+    bars = figure(_figures.degree_bars(_tiles.degrees(A), "Histogram of degrees"), "How many neighbours cells have.")
     return paragraph(text) + listing + f'<div class="side">{bars}{_window(subject)}</div>'
 
 

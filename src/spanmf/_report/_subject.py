@@ -126,9 +126,14 @@ class Subject:
 
     @cached_property
     def graph_key(self) -> str:
-        """Full ``obsp`` key of the spatial graph: that of the run, where it is recorded and there."""
+        """Full ``obsp`` key of the spatial graph (stored or described): that of the run, where it is recorded and there."""
         key = self.connectivity_key or run_params(self.adata, self.key).get("connectivity_key")
-        return _data.graph_key(self.adata, key if self.connectivity_key or key in self.adata.obsp else None)
+        try:
+            return _data.graph_key(self.adata, key)
+        except KeyError:
+            if self.connectivity_key:
+                raise
+            return _data.graph_key(self.adata)
 
     @property
     def graph_key_or_none(self) -> str | None:
