@@ -96,6 +96,7 @@ def _line(name: str, threads: int, sizes: tuple, who: str, rows: list[Row]) -> R
     if not isinstance(quality, str):
         line["value"] = [r[quality.field] for r in there if isinstance(r.get(quality.field), int | float)]
         line["field"] = quality.field
+    line["told"] = {f: [r[f] for r in there if f in r] for f in GROUPS[name].told}
     line["same"] = [r["same"] for r in there if r.get("same") is not None]
     line["judged"] = _judged(there)
     line["notes"] = there[0].get("notes", "") if len(there) == 1 else ""
@@ -193,6 +194,7 @@ def _notes(line: Row) -> str:
     if line["n"] < 2:
         return str(line["notes"])
     value = f"{line['field']} {_spread(line['value'], '{:.4g}')}, " if line.get("value") else ""
+    value += "".join(f"{f} {_spread(v, '{:.3g}')}, " for f, v in line.get("told", {}).items())
     return f"{value}{line['n']} seeds" + (f"; {line['notes']}" if line["notes"] else "")
 
 
