@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -173,11 +174,20 @@ def forecast(row: Row, before: list[Row], cap_s: float, max_gib: float) -> str:
     if "wall_s" not in last:
         return ""
     times = row["sizes"][0] / last["sizes"][0]
-    if last["cpu_s"] * times > cap_s:
+    if last["cpu_s"] * times ** growth(smaller) > cap_s:
         return f"over {cap_s:.0f} s of CPU: {last['cpu_s']:.0f} s at {last['sizes'][0]:,}"
     if last.get("rise_gib", 0.0) * times > max_gib:
         return f"memory: {last['rise_gib']:.1f} GiB more at {last['sizes'][0]:,}"
     return ""
+
+
+def growth(rows: list[Row]) -> float:
+    """Exponent of the CPU time between the two largest sizes, at least 1."""
+    two = sorted((r for r in rows if r.get("cpu_s", 0) > 0), key=lambda r: r["sizes"][0])[-2:]
+    if len(two) < 2 or two[0]["sizes"] == two[1]["sizes"]:
+        return 1.0
+    small, large = two
+    return max(1.0, math.log(large["cpu_s"] / small["cpu_s"]) / math.log(large["sizes"][0] / small["sizes"][0]))
 
 
 def limit(max_gib: float, cap_s: float) -> None:

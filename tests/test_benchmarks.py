@@ -301,6 +301,15 @@ def test_larger_ones_are_not_begun_in_vain(bench: SimpleNamespace, smaller: dict
     assert bool(got) is bool(said)
 
 
+def test_growth_faster_than_the_number_of_cells_is_seen(bench: SimpleNamespace) -> None:
+    larger = {"measurement": "nmf", "who": "peer", "sizes": [10_000]}
+    last = row("peer", 40.0, 1_000)
+    assert not bench.run.forecast(larger, [last], 600.0, 8.0)
+    assert bench.run.forecast(larger, [last, row("peer", 1.0, 100)], 600.0, 8.0).startswith(
+        "over 600 s of CPU: 40 s at 1,000"
+    )
+
+
 def test_interpreters_and_tables_that_are_not_there(bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     common: ModuleType = bench.common
     monkeypatch.delenv("SPANMF_NO_PYTHON", raising=False)
