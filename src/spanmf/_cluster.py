@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from . import _settings
 from .core import _blocks, _ops
 
 Array = np.ndarray
@@ -75,23 +76,26 @@ class Workers:
         """Futures of a task on every block."""
         return _send(self.client, what, _on_block, [task] * len(self.roots), self.roots, self.inputs, *arguments)
 
-    def collected(self, futures: list[Any]) -> list[Any]:
-        """What came of them; an error names the block."""
+    def collected(self, futures: list[Any], first: int = 0) -> list[Any]:
+        """What came of the blocks from ``first``; an error names the block."""
         from distributed import KilledWorker
 
         try:
             return self.client.gather(futures)
-        except _blocks.BlockError:
-            raise
-        except KilledWorker as error:
-            reason = RuntimeError("the worker died each time that it was tried, as it does when it runs out of memory")
-            raise _blocks.failed(self._culprit(futures), reason) from error
-        except Exception as error:  # lost data, a cluster that is gone
-            raise _blocks.failed(self._culprit(futures), error) from error
+        except Exception as error:
+            error.__traceback__ = None  # the client keeps the error, and with its frames all that is under way here
+            if isinstance(error, _blocks.BlockError):
+                told = _blocks.BlockError(*error.args)
+            elif isinstance(error, KilledWorker):
+                reason = RuntimeError("its worker died every time that it was tried, as it does when memory runs out")
+                told = _blocks.failed(self._culprit(futures, first), reason)
+            else:  # lost data, a cluster that is gone
+                told = _blocks.failed(self._culprit(futures, first), error)
+        raise told
 
-    def _culprit(self, futures: list[Any]) -> str:
-        bad = [name for name, f in zip(self.names, futures, strict=False) if f.status not in ("finished", "pending")]
-        return bad[0] if bad and len(futures) == len(self.names) else "A block"
+    def _culprit(self, futures: list[Any], first: int) -> str:
+        bad = [b for b, future in enumerate(futures, first) if future.status not in ("finished", "pending")]
+        return self.names[bad[0]] if bad else "A block"
 
     def each(
         self, X: _blocks.Blocks, function: Callable[..., Any], *arguments: Sequence[Any], raw: bool = False
@@ -132,12 +136,7 @@ class Workers:
         total = _blocks.InOrder()
         left = _send(self.client, "statistics", _statistics, states)
         for first in range(0, len(left), BATCH):
-            try:
-                found = self.collected(left[first : first + BATCH])
-            except _blocks.BlockError as error:
-                if error.args[0].startswith("A block"):
-                    raise _blocks.failed(self._culprit(left), error) from error
-                raise
+            found = self.collected(left[first : first + BATCH], first)
             for b, statistics in enumerate(found, first):
                 total.add(b, statistics)
         if not isinstance(W, Spread):
@@ -161,7 +160,7 @@ def renew(W: Spread) -> None:
     """Let W start anew from its values, so that the scheduler can forget how it came about."""
     parts = []
     for first in range(0, len(W.parts), BATCH):
-        values = W.workers.collected(_send(W.workers.client, "values", _factors, W.parts[first : first + BATCH]))
+        values = W.workers.collected(_send(W.workers.client, "values", _factors, W.parts[first : first + BATCH]), first)
         parts += _send(W.workers.client, "given", _given, values)
     W.parts, W.age = parts, 0
 
@@ -229,13 +228,26 @@ def _(W: Spread) -> Spread:
 
 @_ops.gathered.register
 def _(W: Spread, k: int) -> Any:
+    if _settings.settings.factors == "dask":
+        return _dask_array(W, k)
     out = np.empty((sum(W.sizes), k), dtype=np.float32)
     ends = np.concatenate([[0], np.cumsum(W.sizes)])
     for first in range(0, len(W.parts), BATCH):
         parts = _send(W.workers.client, "factors", partial(_narrow, k=k), W.parts[first : first + BATCH])
-        for b, part in enumerate(W.workers.collected(parts), first):
+        for b, part in enumerate(W.workers.collected(parts, first), first):
             out[ends[b] : ends[b + 1]] = part
     return out
+
+
+def _dask_array(W: Spread, k: int) -> Any:
+    """The factors as they lie."""
+    import dask
+    import dask.array as da
+
+    parts = _send(W.workers.client, "factors", partial(_narrow, k=k), W.parts)
+    return da.concatenate(
+        [da.from_delayed(dask.delayed(part), (n, k), np.float32) for part, n in zip(parts, W.sizes, strict=True)]
+    )
 
 
 @_ops.squared_distance.register

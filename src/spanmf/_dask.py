@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     import dask.array as da
 
-ROWS = (
-    1 << 17
-)  # dask's blocks are joined until they have so many rows, or so many entries: small ones cost more than they do
+# Blocks of dask are joined until they have so many rows, or so many entries: a small one costs more than the work on it.
+ROWS = 1 << 14
 ENTRIES = 1 << 28
 SMALL = 8_192  # rows of a block of dask below which reading it again and again is slow
 

@@ -331,7 +331,7 @@ def write_factors(adata: AnnData, key: str, W: np.ndarray, H: np.ndarray, mask: 
     keys = _keys.FactorKeys(key)
     loadings = np.zeros((adata.n_vars, H.shape[0]), dtype=np.float32)
     loadings[mask] = H.T
-    adata.obsm[keys.factors] = np.ascontiguousarray(W, dtype=np.float32)
+    adata.obsm[keys.factors] = W.astype(np.float32) if _dask.is_lazy(W) else np.ascontiguousarray(W, dtype=np.float32)
     adata.varm[keys.loadings] = loadings
 
 

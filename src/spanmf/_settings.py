@@ -1,4 +1,4 @@
-"""What holds for all calls: the number of threads."""
+"""What holds for all calls: the number of threads, and where factors that were fitted on a cluster end."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ class Settings:
     1
     >>> sn.settings.n_jobs = None
     """
+
+    _factors = "memory"
+
+    @property
+    def factors(self) -> str:
+        """Where the factors W end that workers of a dask cluster hold: in the client's ``"memory"``, or as a ``"dask"`` array.
+
+        With ``"dask"``, ``obsm["X_nmf"]`` is a dask array whose blocks stay on the workers; labels, loadings and what is
+        smoothed over a graph come to the client as ever. It has no effect on fits in this process.
+        """
+        return self._factors
+
+    @factors.setter
+    def factors(self, factors: str) -> None:
+        _checks.check_choice("factors", factors, ("memory", "dask"))
+        self._factors = factors
 
     @property
     def n_jobs(self) -> int:

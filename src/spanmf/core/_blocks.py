@@ -159,7 +159,7 @@ class Task:
     def __call__(self, source: Any, *arguments: Any) -> Any:
         """Load, work, let go; whatever goes wrong is told with the name of the block."""
         if self.threads is not None:
-            set_num_threads(min(self.threads, config.NUMBA_NUM_THREADS))
+            set_num_threads(min(self.threads, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         try:
             X = source.load()
             return self.function(X if self.raw else rows_of(X, self.columns), *arguments)

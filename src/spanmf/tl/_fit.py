@@ -207,8 +207,8 @@ def compile_once(loss: str, n_components: int) -> None:
 def dominant(W: np.ndarray, H: np.ndarray) -> np.ndarray:
     """Dominant component of each observation, argmax of ``W·‖H_k‖``; −1 where all are zero."""
     contribution = W * np.linalg.norm(H, axis=1)
-    labels = contribution.argmax(1)
-    labels[contribution.max(1) <= 0] = -1
+    labels = np.array(contribution.argmax(1))
+    labels[np.asarray(contribution.max(1)) <= 0] = -1
     return labels
 
 
@@ -224,9 +224,10 @@ def component_labels(codes: np.ndarray, n_components: int) -> Any:
 
 def by_size(W: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Components in decreasing order of what they contribute, ``ΣW_k · ‖H_k‖``."""
-    share = W.sum(0, dtype=np.float64) * np.linalg.norm(H, axis=1)
+    share = np.asarray(W.sum(0, dtype=np.float64)) * np.linalg.norm(H, axis=1)
     order = np.argsort(-share, kind="stable")
-    return np.ascontiguousarray(W[:, order]), np.ascontiguousarray(H[order])
+    W = W[:, order]
+    return W if _dask.is_lazy(W) else np.ascontiguousarray(W), np.ascontiguousarray(H[order])
 
 
 def write(

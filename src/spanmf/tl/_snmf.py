@@ -203,6 +203,7 @@ def smoothed(
     problem: _fit.Problem, A: AnyGraph, W: np.ndarray, H: np.ndarray, smoothing: str, *, beta: float, n_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """W and H as they are kept, from those of the fit."""
+    W = np.asarray(W)  # of all cells, wherever it was
     if smoothing == "laplacian":
         return W, H
     W = _smooth.diffuse(_smooth.beside(problem.X, A), W, beta, n_steps)
