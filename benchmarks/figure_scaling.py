@@ -105,11 +105,12 @@ def _label(ax: Axes, names: list[tuple[float, float, str, str]]) -> None:
     """Names at the ends of their lines, moved apart where they would touch."""
     last = -np.inf
     for x, y, who, end in sorted(names, key=lambda n: n[1]):
-        place = max(_share(y, ax.get_ylim()), last + APART)
         text = "\n".join(filter(None, [SHORT.get(who, who), end]))
-        last = place + APART * text.count("\n")
+        room = APART / 2 * text.count("\n")
+        place = max(_share(y, ax.get_ylim()), last + APART + room)
+        last = place + room
         ax.text(
-            _share(x, ax.get_xlim()) + 0.025, place, text, transform=ax.transAxes, va="bottom" if end else "center",
+            _share(x, ax.get_xlim()) + 0.025, place, text, transform=ax.transAxes, va="center",
             fontsize=8, color=_style(who)["color"], linespacing=0.95,
         )  # fmt: skip
 
