@@ -20,7 +20,9 @@ def main(folder: str, k: int, seed: int) -> None:
     model.set_train_options(iter=1000, convergence_mode="fast", seed=seed, verbose=False, quiet=True)
     model.build()
     model.run()
-    Z = model.model.nodes["Z"].getExpectation()
+    nodes = model.model.nodes
+    size = np.sqrt(sum((W**2).sum(0) for W in nodes["W"].getExpectation()))  # of a factor's loadings in all views
+    Z = nodes["Z"].getExpectation() * size  # else factors that explain nothing count as much as those that explain all
     np.save(f"{folder}/Z.npy", Z)
     print("\n" + json.dumps({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}))
 
