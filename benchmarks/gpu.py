@@ -12,7 +12,8 @@ the working tree of at most 64 MiB), take along what it lacks, once, in the fold
     python3.12 -m pip install --no-deps --target .whl/site nmf-torch        # the peer; it has a compiled part
     tar cJf .whl/site.tar.xz -C .whl/site . && rm -r .whl/site              # 50 MB; the wheels alone would be too large
 
-and there (with ``.whl`` carried; files come back as one archive, in the folder OUT):
+and there (with ``.whl`` carried; files come back as one archive, in the folder OUT; where a command may take ten minutes only, ``gpu_pass``,
+``gpu_nmf --max-n 100000`` and ``gpu_nmf --min-n 1000000`` one by one):
 
     mkdir -p /tmp/site && tar xJf .whl/site.tar.xz -C /tmp/site && export PYTHONPATH=/tmp/site:src OMP_WAIT_POLICY=passive
     python3 benchmarks/run.py --only 'gpu_*' --threads 16 --max-gib 1000 --out /tmp/gpu; tar czf $OUT/gpu.tar.gz -C /tmp/gpu .
