@@ -407,3 +407,21 @@ def test_factors_can_stay_on_the_cluster(tissue, client):
     assert sn.metrics.reconstruction_error(there, "nmf") == pytest.approx(error, rel=1e-6)
     with pytest.raises(ValueError, match="`factors` must be one of 'memory', 'dask'"):
         sn.settings.factors = "elsewhere"
+
+
+def test_joint_nmf_and_stl_nmf_read_what_is_lazy():
+    tables = dict(sn.datasets.rna_protein_tissue(600, rng=0).mod)
+    parts = {name: with_lazy(table) for name, table in tables.items()}
+    whole, lazily = (sn.tl.joint_nmf(t, 5) for t in (tables, parts))
+    np.testing.assert_allclose(lazily.obsm["X_joint_nmf"], whole.obsm["X_joint_nmf"], atol=1e-4)
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(0.5, 4, (3, 150)) + 0.1
+    spots = ad.AnnData(sp.csr_matrix(rng.poisson(rng.dirichlet(np.ones(3), 100) @ profiles).astype(np.float32)))
+    cells = ad.AnnData(sp.csr_matrix(rng.poisson(np.repeat(profiles, 60, 0)).astype(np.float32)))
+    cells.obs["type"] = np.repeat(["a", "b", "c"], 60)
+    cells.obs["type"] = cells.obs["type"].astype("category")
+    reference = sn.tl.reference_profiles(with_lazy(cells), "type")
+    whole, lazily = spots, with_lazy(spots)
+    for table in (whole, lazily):
+        sn.tl.stl_nmf(table, reference, graph_weight=0)
+    np.testing.assert_allclose(lazily.obsm["stl_nmf"], whole.obsm["stl_nmf"], atol=1e-6)
