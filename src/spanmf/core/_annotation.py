@@ -156,8 +156,9 @@ def merged(centres: Array, sizes: Array, n_clusters: int) -> Array:
         sizes[a] += sizes[b]
         member[member == b] = a
         left.remove(b)
-    order = sorted(left, key=lambda c: -sizes[c])
-    return np.array([order.index(c) for c in member])
+    rank = np.empty(len(centres), dtype=np.int64)
+    rank[sorted(left, key=lambda c: -sizes[c])] = np.arange(len(left))
+    return rank[member]
 
 
 def principal_axes(X: sp.csr_matrix, rng: np.random.Generator) -> Array:
