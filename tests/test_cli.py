@@ -449,10 +449,31 @@ def test_output_that_is_there(source, tmp_path, there, command):
         ("Pass `library_key='core'` to keep them apart.", "Pass --library-key core to keep them apart."),
         ("`normalize=True`, or use `loss='kl'`.", "--normalize, or use --loss kl."),
         ("`rng` must be, `layer=`: `adata.X`, `mask_var=None`", "--seed must be, --layer: `adata.X`, `mask_var=None`"),
+        (
+            "X looks like raw counts. Call `sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)` first, or pass "
+            "`normalize=True`, or use `loss='kl'`.",
+            "X looks like raw counts. Pass --normalize, or use --loss kl.",
+        ),
+        ("It did not settle. Raise `max_iter`, or `tol`.", "It did not settle. In Python: Raise `max_iter`, or `tol`."),
+        (
+            "2 names are not unique ('a'). Call `adata.obs_names_make_unique()` first. More follows.",
+            "2 names are not unique ('a'). In Python: Call `adata.obs_names_make_unique()` first. More follows.",
+        ),
+        ("Run `sn.tl.hsnmf(adata, 10)` or `sn.tl.stl_nmf`.", "Run `spanmf hsnmf` or `spanmf stl-nmf`."),
+        ("'x' is not in `adata.obs`, which holds 'y'.", "'x' is not in `adata.obs`, which holds 'y'."),
     ],
 )
 def test_messages_speak_as_the_shell_does(python, shell):
     assert _options.in_shell_words(python) == shell
+
+
+def test_the_warning_of_raw_counts_is_in_shell_words():
+    """The sentence that the shell replaces is the one that the package says."""
+    with pytest.warns(sn._checks.SpanmfWarning) as caught:
+        sn._checks.warn_if_counts(np.array([[3.0, 0], [1, 7]]), "`adata.X`")
+    shell = _options.in_shell_words(str(caught[0].message))
+    assert "--normalize" in shell
+    assert "sc.pp" not in shell
 
 
 def test_a_warning_names_the_flag(source, tmp_path):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 METAVARS = {
-    "str": "NAME", "device": "NAME", "integer": "N", "number": "X", "Path": "FILE", "integers": "N,…", "numbers": "X,…",
+    "str": "NAME", "device": "NAME", "integer": "N", "number": "X", "Path": "FILE", "span": "N,N", "integers": "N,…", "numbers": "X,…",
 }  # fmt: skip
 
 
@@ -76,6 +76,15 @@ def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
     convert.__name__ = f"{kind.__name__}s"
     return convert
+
+
+def span(text: str) -> tuple[int, int]:
+    """The least and the most, two whole numbers of at least one."""
+    values = tuple(int(part) for part in text.split(","))
+    if len(values) != 2 or not 1 <= values[0] <= values[1]:
+        msg = f"{text} must be the least and the most, as in 3,12"
+        raise argparse.ArgumentTypeError(msg)
+    return values[0], values[1]
 
 
 def device(text: str) -> str:
@@ -163,6 +172,7 @@ STL = {
         Option("--border-weight", 0.3, "factor on edges between different regions", number(0)),
         Option("--region-weight", 0.0, "pseudo-counts of the region's mean", number(0)),
         Option("--interval", 0.9, "level of the intervals", number(0.01, 0.999)),
+        Option("--cells-per-spot", (3, 12), "least and most cells in a spot, by which the intervals are calibrated", span),
         Option("--weights", "none", "learned weights of the published form (.json)", Path),
         Option("--seed", 0, "seed; the result does not depend on the number of threads", seed, parameter="rng"),
         Option("--device", "cpu", "where the passes over the counts run: cuda (cuda:1, …) for a GPU", device),
@@ -188,14 +198,37 @@ FLAGS = {
 IN_PYTHON = re.compile(rf"`({'|'.join(FLAGS)})(?:=('[^']*'|[\w.]*))?`")
 
 
+NORMALISED = (
+    "Call `sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)` first, or pass `normalize=True`",
+    "Pass --normalize",
+)
+COMMANDS = {
+    "sn.tl.hsnmf": "spanmf hsnmf",
+    "sn.tl.stl_nmf": "spanmf stl-nmf",
+    "sn.tl.sweep": "spanmf sweep",
+    "sn.run_joint": "spanmf joint",
+    "sn.metrics.panel": "spanmf metrics",
+}
+CALL = re.compile(rf"`({'|'.join(map(re.escape, COMMANDS))})(?:\([^`]*\))?`")
+ONLY_IN_PYTHON = re.compile(
+    r"`[^`]*(?:\(| = )[^`]*`|`s[cn]\.[^`]*`|`(?:max_iter|tol)`"
+)  # a call, an assignment, no option
+
+
 def in_shell_words(text: str) -> str:
-    """A message of the package with the parameters that it names as a shell knows them."""
+    """A message of the package with the parameters and functions that it names as a shell knows them.
+
+    A sentence whose advice is Python only says so.
+    """
 
     def flag(found: re.Match[str]) -> str:
         value = (found[2] or "").strip("'")
         return FLAGS[found[1]] + (f" {value}" if value and value != "True" else "")
 
-    return IN_PYTHON.sub(flag, text)
+    text = IN_PYTHON.sub(flag, text.replace(*NORMALISED))
+    text = CALL.sub(lambda found: f"`{COMMANDS[found[1]]}`", text)
+    sentences = re.split(r"(?<=\.) (?=[A-Z`])", text)
+    return " ".join(f"In Python: {s}" if ONLY_IN_PYTHON.search(s) else s for s in sentences)
 
 
 def check_output(out: Path, overwrite: bool, hint: str) -> None:
