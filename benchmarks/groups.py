@@ -233,6 +233,16 @@ GROUPS: dict[str, Group] = {
         quick=((20_000, 2000),),
         full=((200_000, 2000), (1_000_000, 2000)),
     ),
+    "deconvolution_deep": Group(
+        "Cell types in spots: error beside slow peers, on a patch of the section (spots, kind of section, seed)",
+        "deconvolution_deep",
+        Quality("error", "lower", 0.03),
+        quick=((48, "starmap", 4000),),
+        full=tuple((96, kind, 4000) for kind in ("starmap", "mixes", "platform", "paper")),
+        data=("pdac_a_st.h5ad", "pdac_a_sc_ref.h5ad", "starmap_v1_1020.h5ad"),
+        seeds=True,
+        quick_who=("NNLS", "spanmf"),
+    ),
     "deconvolution_intervals": Group(
         "Cell types in spots: what 90 % intervals cover (kind of section, seed)",
         "deconvolution",
@@ -384,4 +394,8 @@ def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
     worse = {"lower": off, "higher": -off, "equal": abs(off)}[quality.better]
     same = bool(worse <= quality.within)  # NaN is not the same
     word = "WORSE" if not same else "same" if worse >= -quality.within else "better"
-    return {"same": same, "off": off, "judged": f"{word}: {quality.field} {off:+.1e}" if off else f"same: {quality.field}"}
+    return {
+        "same": same,
+        "off": off,
+        "judged": f"{word}: {quality.field} {off:+.1e}" if off else f"same: {quality.field}",
+    }

@@ -189,6 +189,17 @@ SIGNATURES = {
             "copy": False,
         },
     ),
+    "tl.select_stl_weights": (
+        {"adata": REQUIRED, "reference": REQUIRED},
+        {
+            "region_key": None,
+            "connectivity_key": None,
+            "border_weight": 0.3,
+            "cells_per_spot": (3, 12),
+            "library_key": None,
+            "key_added": "select_stl_weights",
+        },
+    ),
     "tl.learn_stl_nmf": (
         {"triplets": REQUIRED},
         {"group": "meant", "validation": 0.25, "region_key": "region", "device": "auto", "preset": None, "rng": 0},

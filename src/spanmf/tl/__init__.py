@@ -17,6 +17,7 @@ from ._project import project
 from ._reference_profiles import reference_profiles
 from ._select_n_components import select_n_components
 from ._select_n_domains import select_n_domains
+from ._select_stl_weights import select_stl_weights
 from ._snmf import snmf
 from ._stl_nmf import stl_nmf
 from ._sweep import sweep
@@ -41,6 +42,7 @@ __all__ = [
     "reference_profiles",
     "select_n_components",
     "select_n_domains",
+    "select_stl_weights",
     "snmf",
     "stl_nmf",
     "sweep",
