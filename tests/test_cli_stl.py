@@ -42,7 +42,17 @@ def stl(files: Path, out: Path, *options) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def done(files, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "results"
-    return out, *stl(files, out, "--region-key", "region", "--markers", files / "markers.csv", "--interval", "0.8")
+    options = (
+        "--region-key",
+        "region",
+        "--markers",
+        files / "markers.csv",
+        "--interval",
+        "0.8",
+        "--cells-per-spot",
+        "6,6",
+    )
+    return out, *stl(files, out, *options)
 
 
 def test_a_whole_run(done) -> None:
@@ -60,7 +70,7 @@ def test_it_is_what_the_functions_make(done, files) -> None:
     section, cells = ad.read_h5ad(files / "section.h5ad"), ad.read_h5ad(files / "cells.h5ad")
     sn.gr.contact_neighbors(section)
     reference = sn.tl.reference_profiles(cells, "cell_type")
-    sn.tl.stl_nmf(section, reference, region_key="region", interval=0.8)
+    sn.tl.stl_nmf(section, reference, region_key="region", interval=0.8, cells_per_spot=(6, 6))
     result = ad.read_h5ad(out / "result.h5ad")
     for slot in ("stl_nmf", "stl_nmf_mrna", "stl_nmf_lower"):
         pd.testing.assert_frame_equal(result.obsm[slot], section.obsm[slot])
@@ -102,6 +112,8 @@ def test_the_published_form(files, tmp_path, how) -> None:
         (("--weights", "w.json", "--n-genes", "5", "--contact-radius", "3"), 2, "--n-genes and --contact-radius have no effect"),
         (("--contact-radius", "5", "--context-radius", "2"), 2, "--context-radius"),
         (("--interval", "2"), 2, "at most 0.999"),
+        (("--cells-per-spot", "5,2"), 2, "the least and the most"),
+        (("--cells-per-spot", "few"), 2, "invalid span"),
         (("--region-key", "no"), 1, "'no' is not in"),
         (("--layer", "no"), 1, "'no'"),
         (("--reference-layer", "no"), 1, "'no'"),

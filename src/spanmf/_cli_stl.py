@@ -55,7 +55,9 @@ examples:
 
 exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted. OUT is written whole or not at all.
 """
-IDLE = ("interval", "likelihood", "graph_weight", "border_weight", "region_weight", "n_genes")  # in the published form
+IDLE = (  # in the published form
+    "interval", "cells_per_spot", "likelihood", "graph_weight", "border_weight", "region_weight", "n_genes",
+)  # fmt: skip
 
 
 def add_commands(commands: Any, style: dict[str, Any]) -> list[argparse.ArgumentParser]:
