@@ -113,26 +113,35 @@ class Blocks:
             _survey.together([part.values for part in parts]),
             sum(part.squared_norm for part in parts),
             sum(part.n_empty for part in parts),
-            sum(part.column_sums for part in parts),
+            np.any([part.seen for part in parts], axis=0),
         )
 
 
 class Survey(NamedTuple):
-    """Of all values what the checks look at; of the columns in use ``‖X‖²``, rows that are all zero, and the columns' sums."""
+    """Of all values what the checks look at; of the columns in use ``‖X‖²``, how many rows are all zero, which columns are not."""
 
     values: _survey.Values
     squared_norm: float
     n_empty: int
-    column_sums: Array
+    seen: Array
 
 
 def _survey_of(X: Any, columns: Array | None) -> Survey:
     values = _survey.look_at(_survey.values_of(X))
     if values.dtype.kind not in "fiub":
-        return Survey(values, 0.0, 0, np.zeros(1))
+        return Survey(values, 0.0, 0, np.zeros(X.shape[1] if columns is None else len(columns), dtype=bool))
     rows = rows_of(X, columns)
-    n_empty = int((np.diff(rows.indptr) == 0).sum())
-    return Survey(values, _ops.squared_norm(rows), n_empty, _ops.column_sums(rows))
+    return Survey(values, _ops.squared_norm(rows), int((np.diff(rows.indptr) == 0).sum()), _seen(rows))
+
+
+def _seen(X: Rows) -> Array:
+    """Columns with a stored value."""
+    seen = np.zeros(X.shape[1], dtype=bool)
+    for part in _ops.chunks(X.indices):
+        seen[part] = True
+        if seen.all():  # as a rule, after the first part
+            break
+    return seen
 
 
 def rows_of(X: Any, columns: Array | None = None) -> Rows:
@@ -281,17 +290,12 @@ def _(X: Blocks) -> bool:
 @singledispatch
 def all_zero(X: Any) -> tuple[int, int]:
     """Count the rows and the columns without a stored value."""
-    seen = np.zeros(X.shape[1], dtype=bool)
-    for part in _ops.chunks(X.indices):
-        seen[part] = True
-        if seen.all():  # as a rule, after the first part
-            break
-    return int((np.diff(X.indptr) == 0).sum()), int((~seen).sum())
+    return int((np.diff(X.indptr) == 0).sum()), int((~_seen(X)).sum())
 
 
 @all_zero.register
 def _(X: Blocks) -> tuple[int, int]:
-    return X.survey.n_empty, int((X.survey.column_sums == 0).sum())
+    return X.survey.n_empty, int((~X.survey.seen).sum())
 
 
 @_ops.squared_norm.register
@@ -311,7 +315,7 @@ def _(X: Blocks) -> Array:
 
 @_ops.column_sums.register
 def _(X: Blocks) -> Array:
-    return X.survey.column_sums
+    return sum(X.each(_ops.column_sums))
 
 
 @_ops.product.register
