@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """Settings of the package, as the attributes of :data:`spanmf.settings`.
+    """Settings of the package.
+
+    ``n_jobs`` is the number of threads that compiled loops and tree searches use; no result depends on it. It is the least of
+    what numba has (``NUMBA_NUM_THREADS``, ``numba.set_num_threads``; all cores by default), what was set here, and
+    ``scanpy.settings.n_jobs`` where that is above 1, its default, which says nothing. It holds for every Python thread of
+    the process. ``None`` or -1 takes back what was set here; ``override(n_jobs=…)`` sets it for a block only.
 
     Examples
     --------
@@ -43,12 +48,7 @@ class Settings:
 
     @property
     def n_jobs(self) -> int:
-        """Threads that compiled loops and tree searches use; results do not depend on it.
-
-        The least of what numba has (``NUMBA_NUM_THREADS``, :func:`numba.set_num_threads`; all cores by default), what was
-        set here, and ``scanpy.settings.n_jobs`` where that is above 1, its default, which says nothing. ``None`` or -1
-        takes back what was set here. It holds for every Python thread of the process.
-        """
+        """Threads that compiled loops and tree searches use."""
         return _threads.allowed()
 
     @n_jobs.setter
