@@ -151,6 +151,7 @@ def test_what_the_engine_asks_of_blocks(tissue):
     np.testing.assert_allclose(_ops.product(part, M), dense[:, columns] @ M)
     np.testing.assert_allclose(_ops.transposed_product(part, V), dense[:, columns].T @ V)
     assert _blocks.all_zero(part) == ((dense[:, columns].sum(1) == 0).sum(), 0)
+    assert blocks.survey.values.head.base is None  # a view would keep a block in memory
 
 
 @pytest.mark.filterwarnings("ignore:.*zarr v2:UserWarning")

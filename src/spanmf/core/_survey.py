@@ -37,7 +37,7 @@ def look_at(v: Array) -> Values:
     low, high = v.min(), v.max()  # NaN propagates
     finite = bool(np.isfinite(low) and np.isfinite(high))
     n_nan, n_infinite = (0, 0) if finite else (int(np.isnan(v).sum()), int(np.isinf(v).sum()))
-    return Values(v.dtype, v.size, low, high, n_nan, n_infinite, int((v < 0).sum()) if low < 0 else 0, v[:HEAD])
+    return Values(v.dtype, v.size, low, high, n_nan, n_infinite, int((v < 0).sum()) if low < 0 else 0, v[:HEAD].copy())
 
 
 def together(parts: Sequence[Values]) -> Values:
