@@ -389,7 +389,10 @@ def judge(rows: list[Row], quality: Quality | str) -> list[Row]:
 
 def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
     if value is None or best is None:
-        return {"same": None, "judged": "not compared: " + ("no peer ran" if best is None else f"no {quality.field}")}
+        return {
+            "same": None,
+            "judged": "not compared: " + (f"no peer's {quality.field}" if best is None else f"no {quality.field}"),
+        }
     off = (value - best) / (abs(best) or 1.0)
     worse = {"lower": off, "higher": -off, "equal": abs(off)}[quality.better]
     same = bool(worse <= quality.within)  # NaN is not the same
