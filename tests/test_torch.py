@@ -116,6 +116,19 @@ def test_a_hals_pass_is_the_one_written_out(on, tissue, with_anchor):
     assert size == pytest.approx((found**2).sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_pass_leaves_the_w_that_it_started_from(on, tissue, rows, monkeypatch):
+    """A step may be undone; and whether W still moves is seen by comparing the two."""
+    monkeypatch.setattr(_torch, "BLOCK_ROWS", rows)
+    X, rng = rows_of(tissue).part(0, 5), np.random.default_rng(0)
+    H, W = rng.random((60, 3)), rng.random((5, 3), dtype=np.float32)
+    there = _torch.on_device(X, on)
+    before = _ops.start(there, 3, W)
+    _ops.hals_pass(there, _ops.pad(H), before, _ops.spare(before), 3, gram=H.T @ H)
+    np.testing.assert_array_equal(_ops.gathered(before, 3), W)
+    np.testing.assert_allclose(_solver.solve_w(there, H.T), _solver.solve_w(X, H.T), atol=1e-4)
+
+
 def test_a_kl_pass_is_the_one_written_out(on, tissue):
     X, k, l1, sweeps = rows_of(tissue, "counts"), 4, 0.3, 2
     dense, rng = X.as_scipy().toarray().astype(np.float64), np.random.default_rng(2)

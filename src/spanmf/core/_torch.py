@@ -273,11 +273,16 @@ def _hals_pass(
             if anchor is not None:
                 target += anchor[b.rows, :k]
             q = None if anchor_weight is None else anchor_weight[b.rows]
-            out[b.rows, :k] = rounds.improve(W[b.rows, :k].T.contiguous(), target.T.contiguous(), q).T
+            out[b.rows, :k] = rounds.improve(_turned(W[b.rows, :k]), _turned(target), q).T
         elif out is not W:
             out[b.rows] = W[b.rows]
         sums.add(b.by_column, out[b.rows])
     return sums.fetch()
+
+
+def _turned(rows: Tensor) -> Tensor:
+    """The transpose, always a copy: that of one row is contiguous as it is, and W must stay as it was."""
+    return rows.T.clone(memory_format=torch_().contiguous_format)
 
 
 class _Hals:
