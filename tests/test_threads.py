@@ -11,9 +11,10 @@ import numba
 import numpy as np
 import pytest
 import scanpy as sc
+from scipy.spatial import cKDTree
 
 import spanmf as sn
-from spanmf.core import _knn, _threads
+from spanmf.core import _knn, _landmarks, _threads
 
 N_THREADS = numba.config.NUMBA_NUM_THREADS
 two_threads = pytest.mark.skipif(N_THREADS < 2, reason="one thread only")
@@ -93,6 +94,20 @@ def test_kernels_use_them_in_every_python_thread() -> None:
         thread.join()
     look()
     assert seen == [1, 1, N_THREADS]
+
+
+def test_searches_for_landmarks_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = []
+
+    class Tree(cKDTree):
+        def query(self, *args: object, **options: object) -> object:
+            workers.append(options["workers"])
+            return super().query(*args, **options)
+
+    monkeypatch.setattr(_landmarks, "cKDTree", Tree)
+    with sn.settings.override(n_jobs=1):
+        _landmarks.nearest(np.random.default_rng(0).random((50, 3)), np.arange(10))
+    assert workers == [1]
 
 
 def test_small_work_is_done_by_one() -> None:

@@ -12,13 +12,12 @@ The rows of :math:`S_L` are then shares of a landmark's true surroundings, as th
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
-from . import _knn
+from . import _knn, _threads
 from ._tiles import AnyGraph, rows_of
 
 Array = np.ndarray
@@ -43,7 +42,7 @@ def nearest(Z: Array, landmarks: Array) -> Array:
     for start in range(0, len(Z), CHUNK):
         part = Z[start : start + CHUNK].astype(np.float64)
         if Z.shape[1] <= _knn.MAX_DIMENSIONS:
-            found = tree.query(part, k=k, workers=numba.get_num_threads())[1]
+            found = tree.query(part, k=k, workers=_threads.allowed())[1]
         else:
             found = everything.kneighbors(part, return_distance=False)
         out[start : start + CHUNK] = found.reshape(len(part), k)
