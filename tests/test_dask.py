@@ -369,8 +369,8 @@ def test_cluster_names_the_block_that_fails(tissue, client):
 def test_cluster_forgets(tissue, client):
     """Nothing stays on the workers once the factors are here."""
     sn.tl.nmf(with_lazy(tissue), 4)
-    gc.collect()  # errors of earlier tests hold what they were raised from
     for _ in range(100):
+        gc.collect()  # errors of earlier tests hold what they were raised from
         left = [key for keys in client.has_what().values() for key in keys if str(key).startswith("spanmf")]
         if not left:
             break
