@@ -8,6 +8,7 @@ import signal
 import time
 
 import anndata as ad
+import numba
 import numpy as np
 import pytest
 import scanpy as sc
@@ -15,8 +16,8 @@ import scipy.sparse as sp
 from support import small_tissue
 
 import spanmf as sn
-from spanmf import _cluster, _dask
-from spanmf.core import _blocks, _ops
+from spanmf import _checks, _cluster, _dask
+from spanmf.core import _blocks, _ops, _survey
 
 da = pytest.importorskip("dask.array")
 dask = pytest.importorskip("dask")
@@ -132,6 +133,44 @@ def test_dense_blocks_and_other_types(tissue):
         parts.X = X
         sn.tl.nmf(parts, 4)
         same(parts, whole, "nmf")
+
+
+@pytest.mark.parametrize("first", ["sparse", "dense"])
+def test_dense_and_sparse_blocks_side_by_side(tissue, first):
+    X = tissue.X[:400]
+    parts = [lazy(X[:200], 100), da.from_array(X[200:].toarray(), chunks=(100, -1))]
+    if first == "dense":
+        parts = [da.from_array(X[:200].toarray(), chunks=(100, -1)), lazy(X[200:], 100)]
+    blocks = _dask.as_blocks(da.concatenate(parts), "X")
+    assert len(blocks.sources) == 1
+    assert (blocks.take(np.arange(400)).as_scipy() != X).nnz == 0
+
+
+@pytest.mark.parametrize(("cut", "came"), [(np.s_[:-1], r"\d99, 40"), (np.s_[:, :-1], r"\d00, 39")])
+def test_blocks_of_another_shape_than_announced_are_refused(tissue, cut, came):
+    table = with_lazy(tissue)
+    table.X = table.X.map_blocks(lambda block: block[cut], dtype=np.float32, meta=table.X._meta)
+    words = rf"Block . of 5 .* a block of shape \({came}\) came, and \(\d00, 40\) was announced"
+    with pytest.raises(RuntimeError, match=words):
+        sn.tl.nmf(table, 4)
+
+
+def test_threads_are_as_before(tissue):
+    before = numba.get_num_threads()
+    with sn.settings.override(n_jobs=1), dask.config.set(scheduler="synchronous"):  # blocks are read in this thread
+        sn.metrics.reconstruction_error(lazy(tissue.X), (np.ones((N, 2)), np.ones((2, 40))))
+    assert numba.get_num_threads() == before
+
+
+def test_what_counts_are_told_by_comes_from_all_blocks_and_does_not_grow_with_them(tissue, monkeypatch):
+    monkeypatch.setattr(_dask, "ROWS", 1)
+    monkeypatch.setattr(_survey, "HEAD", 100)
+    counts = sp.vstack([sp.csr_matrix((1, 40), dtype=np.float32), tissue.layers["counts"][:199]], "csr")
+    blocks = _dask.as_blocks(lazy(counts, 1), "X")
+    head = blocks.survey.values.head
+    assert 100 < len(head) <= 200
+    assert head.base is None  # a view would keep a block in memory
+    assert _checks.looks_like_counts(blocks)
 
 
 def test_what_the_engine_asks_of_blocks(tissue):
@@ -286,6 +325,29 @@ def test_a_block_that_cannot_be_read_is_named(tissue):
     assert "X_nmf" not in table.obsm
 
 
+def test_a_device_is_refused_before_anything_is_read(tissue, monkeypatch):
+    table = with_lazy(tissue)
+    table.X = table.X.map_blocks(fails_at_the_end, dtype=np.float32, meta=table.X._meta)
+    reference = tissue.copy()
+    sn.tl.nmf(reference, 3)
+    monkeypatch.setattr(_checks, "check_device", lambda device: device)  # torch need not be here
+    for call in (lambda: sn.tl.nmf(table, 4, device="cuda"), lambda: sn.tl.project(table, reference, device="cuda")):
+        with pytest.raises(ValueError, match=r"`device='cuda'` needs X in memory.*X.compute\(\)"):
+            call()
+
+
+def test_the_layer_that_is_cut_by_columns_is_named(tissue):
+    table = with_lazy(tissue)
+    table.layers["log"] = lazy(tissue.X).rechunk((ROWS, 20))
+    with pytest.raises(ValueError, match=r"adata.layers\['log'\] = adata.layers\['log'\].rechunk\({1: -1}\)"):
+        sn.tl.nmf(table, 4, layer="log")
+
+
+def test_nothing_is_refused(tissue):
+    with pytest.raises(ValueError, match=r"X must have two axes .* not shape \(0, 40\)"):
+        sn.metrics.reconstruction_error(lazy(tissue.X)[:0], (np.ones((0, 2)), np.ones((2, 40))))
+
+
 def test_few_rows_a_block_are_mentioned(tissue, caplog):
     _dask.as_blocks(lazy(tissue.X, 20), "`adata.X`")
     assert "150 blocks of about 20 rows" in caplog.text
@@ -317,6 +379,25 @@ def test_cluster_gives_what_threads_give(tissue, client, case):
         function(here, 4, **options)
     function(there, 4, **options)
     alike(here, there, key)
+
+
+@pytest.mark.parametrize("smoothing", ["refit", "laplacian"])
+def test_large_factors_travel_without_warnings(tissue, client, monkeypatch, smoothing):
+    """Any warning is an error here, and dask's says to send less."""
+    monkeypatch.setattr(_cluster, "LINEAGE", 1)
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "40kB"}):
+        assert tissue.n_obs * 16 * 4 > 40_000
+        sn.tl.snmf(with_lazy(tissue), 4, smoothing=smoothing)
+
+
+def test_workers_use_the_threads_that_they_have(client):
+    def look():
+        return numba.get_num_threads()
+
+    before = set(client.run(look).values())
+    (now,) = client.gather(_cluster._send(client, "look", _cluster._on_block, [lambda source: look()], [None], [[]]))
+    assert now == 1  # of the two workers with one thread each, whatever the machine has
+    assert set(client.run(look).values()) == before
 
 
 def test_cluster_takes_data_that_are_already_there(tissue, client, monkeypatch):
@@ -393,12 +474,10 @@ def test_project_and_metrics_on_a_cluster(tissue, client):
 def test_factors_can_stay_on_the_cluster(tissue, client):
     here, there = with_lazy(tissue), with_lazy(tissue)
     sn.tl.nmf(here, 4)
-    sn.settings.factors = "dask"
-    try:
+    with sn.settings.override(factors="dask"):
         sn.tl.nmf(there, 4)
         sn.tl.snmf(there, 4)
-    finally:
-        sn.settings.factors = "memory"
+    assert sn.settings.factors == "memory"
     assert isinstance(there.obsm["X_nmf"], da.Array)
     assert len(there.obsm["X_nmf"].chunks[0]) == 5
     assert isinstance(there.obsm["X_snmf"], np.ndarray)
@@ -408,6 +487,8 @@ def test_factors_can_stay_on_the_cluster(tissue, client):
     assert sn.metrics.reconstruction_error(there, "nmf") == pytest.approx(error, rel=1e-6)
     with pytest.raises(ValueError, match="`factors` must be one of 'memory', 'dask'"):
         sn.settings.factors = "elsewhere"
+    with pytest.raises(ValueError, match="among 'n_jobs', 'factors', not 'n_job'"), sn.settings.override(n_job=1):
+        pass
 
 
 def test_joint_nmf_and_stl_nmf_read_what_is_lazy():

@@ -221,7 +221,7 @@ def check_intensities(X: Any, name: str) -> None:
 
 
 def looks_like_counts(X: Any) -> bool:
-    """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values)."""
+    """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values; of blocks on some of each)."""
     v = X.survey.values.head if isinstance(X, Blocks) else values_of(X)[: _survey.HEAD]
     v = v[v != 0]
     return bool(v.size and v.max() > 1 and np.all(v == np.round(v)))
@@ -676,8 +676,11 @@ def check_shares(values: np.ndarray, name: str) -> None:
         raise ValueError(msg)
 
 
-def check_in_memory(X: Any, what: str) -> None:
-    """X must not be a dask array."""
-    if isinstance(X, Blocks):
-        msg = f"{what} needs X in memory, and it is a dask array. Call `adata.X = adata.X.compute()` first, or leave it out."
+def check_in_memory(X: Any, device: str) -> None:
+    """What goes to a device of torch must not be a dask array."""
+    if isinstance(X, Blocks) and device != "cpu":
+        msg = (
+            f"`device={device!r}` needs X in memory, and it is a dask array. Read it first, e.g. `adata.X = adata.X.compute()`, "
+            "or leave `device` out."
+        )
         raise ValueError(msg)

@@ -8,6 +8,7 @@ what the scheduler knows. So that it need not know all steps since the start, W 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from uuid import uuid4
 import numpy as np
 
 from . import _settings
-from .core import _blocks, _ops
+from .core import _blocks, _ops, _threads
 
 Array = np.ndarray
 LINEAGE = 25  # passes after which W starts anew from its values
@@ -31,10 +32,8 @@ def is_light(sources: Sequence[Any]) -> bool:
     """Whether the sources tell where the data are, and are not the data."""
     import cloudpickle
 
-    return all(
-        source.inputs or len(cloudpickle.dumps(source, protocol=pickle.HIGHEST_PROTOCOL)) < LIGHT
-        for source in sources[:1]
-    )
+    first = sources[0]  # as a rule all are alike
+    return bool(first.inputs) or len(cloudpickle.dumps(first, protocol=pickle.HIGHEST_PROTOCOL)) < LIGHT
 
 
 @dataclass
@@ -56,7 +55,6 @@ class Workers:
     roots: list[Any]  # futures of the sources
     inputs: list[list[Any]]  # futures of data that the sources need
     names: list[str]
-    threads: int
     keeps: bool = True  # W stays on the workers
 
     @classmethod
@@ -64,9 +62,7 @@ class Workers:
         """Tell the workers where the blocks are."""
         light = [replace(source, inputs=dict.fromkeys(source.inputs)) for source in sources]
         inputs = [list(source.inputs.values()) for source in sources]
-        nthreads = min((w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values()), default=1)
-        names = [source.name for source in sources]
-        return cls(client, _send(client, "source", _same, light), inputs, names, nthreads)
+        return cls(client, _send(client, "source", _same, light), inputs, [source.name for source in sources])
 
     def holding(self) -> Workers:
         """The same, with W in the memory of the client."""
@@ -101,7 +97,7 @@ class Workers:
         self, X: _blocks.Blocks, function: Callable[..., Any], *arguments: Sequence[Any], raw: bool = False
     ) -> list[Any]:
         """See :class:`.core._blocks.Engine`."""
-        return self.collected(self._each("block", _blocks.Task(function, X.columns, raw, self.threads), *arguments))
+        return self.collected(self._each("block", _blocks.Task(function, X.columns, raw), *arguments))
 
     def start(self, X: _blocks.Blocks, k: int, W: Array | None, fill: float | None) -> Any:
         """See :class:`.core._blocks.Engine`."""
@@ -114,7 +110,7 @@ class Workers:
         elif fill is None:
             spread.parts = _send(self.client, "zero", partial(_zero, width=_ops.padded(k)), sizes)
         else:
-            task = _blocks.Task(partial(_filled, k=k, fill=fill), X.columns, threads=self.threads)
+            task = _blocks.Task(partial(_filled, k=k, fill=fill), X.columns)
             spread.parts = self._each("fill", task)
         return spread
 
@@ -123,7 +119,7 @@ class Workers:
         options: dict[str, Any],
     ) -> _ops.Statistics:  # fmt: skip
         """See :class:`.core._blocks.Engine`."""
-        task = _blocks.Task(partial(_passed, kernel=kernel, k=k), X.columns, threads=self.threads)
+        task = _blocks.Task(partial(_passed, kernel=kernel, k=k), X.columns)
         common = [self.client.submit(_same, (Ht, options), key=_key("loadings"), pure=False)] * len(self.roots)
         cuts = [{name: v[own] for name, v in by_row.items() if v is not None} for own in X.slices]
         if isinstance(W, Spread):
@@ -151,9 +147,13 @@ def _key(what: str) -> str:
 
 
 def _send(client: Any, what: str, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
+    import dask
+
     name = _key(what)
     keys = [f"{name}-{b}" for b in range(len(arguments[0]))]
-    return client.map(function, *arguments, key=keys, pure=False)
+    # parts of W travel with their tasks on purpose: so the scheduler can send them again when a worker is lost
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
+        return client.map(function, *arguments, key=keys, pure=False)
 
 
 def renew(W: Spread) -> None:
@@ -166,9 +166,12 @@ def renew(W: Spread) -> None:
 
 
 def _on_block(task: Callable[..., Any], source: Any, inputs: list[Any], *arguments: Any) -> Any:
+    from distributed import get_worker
+
     if inputs:
         source = replace(source, inputs=dict(zip(source.inputs, inputs, strict=True)))
-    return task(source, *arguments)
+    with _threads.at_most(get_worker().state.nthreads):
+        return task(source, *arguments)
 
 
 def _same(value: Any) -> Any:

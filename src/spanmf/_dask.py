@@ -44,7 +44,7 @@ class Source:
     name: str
     graph: dict[Any, Any]
     keys: list[Any]
-    n_rows: int
+    shape: tuple[int, int]
     inputs: dict[Any, Any] = field(default_factory=dict)  # futures, or what came of them
 
     def load(self) -> Any:
@@ -52,9 +52,10 @@ class Source:
         import dask
 
         parts = dask.get({**self.graph, **self.inputs}, self.keys)
-        X = parts[0] if len(parts) == 1 else sp.vstack(parts, "csr") if sp.issparse(parts[0]) else np.concatenate(parts)
-        if X.shape[0] != self.n_rows:
-            msg = f"{X.shape[0]} rows came, and {self.n_rows} were announced"
+        is_sparse = any(sp.issparse(part) for part in parts)
+        X = parts[0] if len(parts) == 1 else sp.vstack(parts, "csr") if is_sparse else np.concatenate(parts)
+        if X.shape != self.shape:  # the kernels trust it
+            msg = f"a block of shape {X.shape} came, and {self.shape} was announced"
             raise ValueError(msg)
         return X
 
@@ -84,16 +85,17 @@ def as_blocks(X: da.Array, name: str) -> _blocks.Blocks:
 
 def check_chunks(X: da.Array, name: str) -> None:
     """A matrix in blocks of rows, of known sizes."""
-    if X.ndim != 2:
+    if X.ndim != 2 or 0 in X.shape:
         msg = f"{name} must have two axes (observations × variables), not shape {X.shape}."
         raise ValueError(msg)
     if any(np.isnan(size) for axis in X.chunks for size in axis):
         msg = f"The blocks of {name} have unknown sizes. Call `X = X.compute_chunk_sizes()` first."
         raise ValueError(msg)
     if len(X.chunks[1]) > 1:
+        place = name.strip("`")
         msg = (
             f"{name} is cut by columns ({len(X.chunks[1])} blocks across), and blocks of whole rows are needed. Call "
-            "`adata.X = adata.X.rechunk({1: -1})` first; a matrix that was stored by columns (CSC) is best written "
+            f"`{place} = {place}.rechunk({{1: -1}})` first; a matrix that was stored by columns (CSC) is best written "
             "again by rows (CSR)."
         )
         raise ValueError(msg)
@@ -139,7 +141,7 @@ def _sources(X: da.Array) -> Iterator[Source]:
         inputs = {key: value for key, value in own.items() if _is_future(value)}
         name = f"Block {i + 1} of {len(groups)} (rows {bounds[i]:,} to {bounds[i + 1] - 1:,})"
         rest = {key: value for key, value in own.items() if key not in inputs}
-        yield Source(name, rest, wanted, int(bounds[i + 1] - bounds[i]), inputs)
+        yield Source(name, rest, wanted, (int(bounds[i + 1] - bounds[i]), X.shape[1]), inputs)
 
 
 def _is_future(value: Any) -> bool:

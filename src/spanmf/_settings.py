@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _checks
 from .core import _threads
@@ -18,7 +18,7 @@ class Settings:
     ``n_jobs`` is the number of threads that compiled loops and tree searches use; no result depends on it. It is the least of
     what numba has (``NUMBA_NUM_THREADS``, ``numba.set_num_threads``; all cores by default), what was set here, and
     ``scanpy.settings.n_jobs`` where that is above 1, its default, which says nothing. It holds for every Python thread of
-    the process. ``None`` or -1 takes back what was set here; ``override(n_jobs=…)`` sets it for a block only.
+    the process. ``None`` or -1 takes back what was set here; ``override(n_jobs=…)`` sets it for a block only (and ``factors``).
 
     Examples
     --------
@@ -60,14 +60,16 @@ class Settings:
         _threads.n_jobs = int(n_jobs)
 
     @contextmanager
-    def override(self, *, n_jobs: int | None) -> Iterator[None]:
-        """Set ``n_jobs`` for a block only."""
-        before = _threads.n_jobs
-        self.n_jobs = n_jobs
+    def override(self, **values: Any) -> Iterator[None]:
+        """Set ``n_jobs`` or ``factors``, or both, for a block only."""
+        _checks.check_members("settings.override", values, ("n_jobs", "factors"))
+        before = _threads.n_jobs, self._factors
         try:
+            for name, value in values.items():
+                setattr(self, name, value)
             yield
         finally:
-            _threads.n_jobs = before
+            _threads.n_jobs, self._factors = before
 
 
 settings = Settings()

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from numba import config, set_num_threads
 
 from . import _ops, _survey
 from ._ops import Rows, Statistics
-from ._threads import allowed
+from ._threads import allowed, at_most
 
 Array = np.ndarray
 KERNEL = Lock()  # one kernel at a time: not every threading layer of numba takes calls from two threads
@@ -108,7 +107,8 @@ class Blocks:
     @cached_property
     def survey(self) -> Survey:
         """What the checks and the objective need to know of all blocks: one reading."""
-        parts = self.engine.each(self, partial(_survey_of, columns=self.columns), raw=True)
+        n_head = _survey.HEAD // len(self.sources) + 1  # so that all of them together do not grow with the blocks
+        parts = self.engine.each(self, partial(_survey_of, columns=self.columns, n_head=n_head), raw=True)
         return Survey(
             _survey.together([part.values for part in parts]),
             sum(part.squared_norm for part in parts),
@@ -126,8 +126,8 @@ class Survey(NamedTuple):
     seen: Array
 
 
-def _survey_of(X: Any, columns: Array | None) -> Survey:
-    values = _survey.look_at(_survey.values_of(X))
+def _survey_of(X: Any, columns: Array | None, n_head: int) -> Survey:
+    values = _survey.look_at(_survey.values_of(X), n_head)
     if values.dtype.kind not in "fiub":
         return Survey(values, 0.0, 0, np.zeros(X.shape[1] if columns is None else len(columns), dtype=bool))
     rows = rows_of(X, columns)
@@ -158,17 +158,14 @@ def _some_rows(X: Rows, rows: Array) -> sp.csr_matrix:
 
 @dataclass(frozen=True)
 class Task:
-    """A function of a block, to be called where the block is loaded; ``threads`` are numba's."""
+    """A function of a block, to be called where the block is loaded."""
 
     function: Callable[..., Any]
     columns: Array | None = None
     raw: bool = False
-    threads: int | None = None
 
     def __call__(self, source: Any, *arguments: Any) -> Any:
         """Load, work, let go; whatever goes wrong is told with the name of the block."""
-        if self.threads is not None:
-            set_num_threads(min(self.threads, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         try:
             X = source.load()
             return self.function(X if self.raw else rows_of(X, self.columns), *arguments)
@@ -222,8 +219,13 @@ class InProcess:
     run: Run = one_by_one
 
     def each(self, X: Blocks, function: Callable[..., Any], *arguments: Sequence[Any], raw: bool = False) -> list[Any]:
-        task = Task(function, X.columns, raw, allowed())
-        return self.run([partial(task, *of_block) for of_block in zip(X.sources, *arguments, strict=True)])
+        task, n = Task(function, X.columns, raw), allowed()
+
+        def call(*of_block: Any) -> Any:
+            with at_most(n):  # of this thread of dask's, which knows nothing of what the caller's may use
+                return task(*of_block)
+
+        return self.run([partial(call, *of_block) for of_block in zip(X.sources, *arguments, strict=True)])
 
     def start(self, X: Blocks, k: int, W: Array | None, fill: float | None) -> Array:
         if W is not None:

@@ -22,7 +22,7 @@ class Values(NamedTuple):
     n_nan: int
     n_infinite: int
     n_negative: int
-    head: Array  # the first of them
+    head: Array  # the first of them, of blocks the first of each: a copy, since a view would keep all in memory
 
 
 def values_of(X: Any) -> Array:
@@ -30,14 +30,15 @@ def values_of(X: Any) -> Array:
     return X.data if sp.issparse(X) else np.asarray(X).ravel()
 
 
-def look_at(v: Array) -> Values:
+def look_at(v: Array, n_head: int = HEAD) -> Values:
     """Count what is wrong only where the extremes show that something is."""
     if v.size == 0 or v.dtype.kind not in "fiub":
-        return Values(v.dtype, v.size, 0.0, 0.0, 0, 0, 0, v[:HEAD])
+        return Values(v.dtype, v.size, 0.0, 0.0, 0, 0, 0, v[:0].copy())
     low, high = v.min(), v.max()  # NaN propagates
     finite = bool(np.isfinite(low) and np.isfinite(high))
     n_nan, n_infinite = (0, 0) if finite else (int(np.isnan(v).sum()), int(np.isinf(v).sum()))
-    return Values(v.dtype, v.size, low, high, n_nan, n_infinite, int((v < 0).sum()) if low < 0 else 0, v[:HEAD].copy())
+    n_negative = int((v < 0).sum()) if low < 0 else 0
+    return Values(v.dtype, v.size, low, high, n_nan, n_infinite, n_negative, v[:n_head].copy())
 
 
 def together(parts: Sequence[Values]) -> Values:
@@ -56,5 +57,5 @@ def together(parts: Sequence[Values]) -> Values:
         sum(part.n_nan for part in filled),
         sum(part.n_infinite for part in filled),
         sum(part.n_negative for part in filled),
-        filled[0].head,
+        np.concatenate([part.head for part in filled]),
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numba import get_num_threads, set_num_threads
+from numba import config, get_num_threads, set_num_threads
 
 WORK_OF_THREADS = 300_000  # stored values from which several threads pay
 
@@ -24,8 +24,15 @@ def allowed() -> int:
 @contextmanager
 def threads_for(work: int) -> Iterator[None]:
     """Run small kernels on one thread: waking and joining the others would cost more than they do."""
+    with at_most(allowed() if work >= WORK_OF_THREADS else 1):
+        yield
+
+
+@contextmanager
+def at_most(n: int) -> Iterator[None]:
+    """Give numba ``n`` threads, or all where it has fewer, for a block in this Python thread; then as before."""
     before = get_num_threads()
-    set_num_threads(allowed() if work >= WORK_OF_THREADS else 1)
+    set_num_threads(min(n, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     try:
         yield
     finally:

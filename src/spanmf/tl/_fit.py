@@ -86,6 +86,7 @@ def prepare(
         raise ValueError(msg)
     stored, name = _data.get_matrix(table, layer, lazy=True)
     X = _dask.in_blocks(stored, name, mask)
+    _checks.check_in_memory(X, device)
     _checks.check_matrix(X, name)
     if normalize:
         if not _checks.looks_like_counts(X):
@@ -135,7 +136,6 @@ def placed(X: Any, n_components: int, device: str | None, cuts: np.ndarray | Non
     """X where the passes over it run: as it is, or on a device of torch (no block of rows goes over a cut)."""
     if device is None:
         return X
-    _checks.check_in_memory(X, f"`device={device!r}`")
     needed = _torch.bytes_needed(X.shape[0], len(X.data), n_components)
     _checks.check_device_memory(needed, _torch.memory_left(device), device)
     return _torch.on_device(X, device, cuts)

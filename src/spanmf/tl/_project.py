@@ -104,6 +104,7 @@ def project(
     columns, loaded = _checks.match_variables(table.var_names, reference.var_names, (H > 0).any(0))
     stored, name = _data.get_matrix(table, layer, lazy=True)
     X = _dask.in_blocks(stored, name, columns)
+    _checks.check_in_memory(X, device)
     _checks.check_matrix(X, name)
     loss = reference.uns.get(key, {}).get("params", {}).get("loss", "frobenius")
     with timed("tl.project") as notes:
