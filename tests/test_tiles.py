@@ -315,3 +315,22 @@ def test_overlapping_slides_are_warned_of_without_a_matrix() -> None:
     adata.obs["slide"] = np.arange(300) % 2
     with pytest.warns(UserWarning, match="slides seem to"):
         sn.gr.contact_neighbors(adata, 20, 50, store=False)
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.filterwarnings("ignore:.*zarr:UserWarning", "ignore:.*zarr v2:UserWarning")
+def test_a_table_read_lazily_has_the_graph_of_the_table(tmp_path: Path, store: bool) -> None:
+    pytest.importorskip("xarray")
+    adata = small_tissue(300)
+    adata.obs["slide"] = np.arange(300) % 2
+    rows, columns = np.divmod(np.arange(300), 20)
+    adata.obs["array_row"], adata.obs["array_col"] = rows, columns
+    adata.obsm["spatial"] = np.column_stack([columns, rows]) * 10.0
+    adata.write_zarr(tmp_path / "table.zarr")
+    lazily = ad.experimental.read_lazy(tmp_path / "table.zarr")
+    for table in (adata, lazily):
+        with pytest.warns(UserWarning, match="slides seem to"):
+            sn.gr.contact_neighbors(table, store=store)
+    radii = [table.uns["contact_neighbors"]["params"]["contact_radius"] for table in (adata, lazily)]
+    assert radii[0] == radii[1] == pytest.approx(13)  # that of an array
+    assert sn.metrics.morans_i(lazily, adata.obsm["W"]).equals(sn.metrics.morans_i(adata, adata.obsm["W"]))

@@ -106,9 +106,9 @@ def get_coordinates(adata: AnnData, spatial_key: str = _keys.SPATIAL) -> np.ndar
 
 def get_array_positions(adata: AnnData) -> np.ndarray | None:
     """Row and column of every spot on the array (n × 2, float64), or None where they are not known."""
-    if not all(key in adata.obs and pd.api.types.is_numeric_dtype(adata.obs[key]) for key in _keys.ARRAY):
+    if not all(key in adata.obs and pd.api.types.is_numeric_dtype(adata.obs[key].dtype) for key in _keys.ARRAY):
         return None
-    positions = adata.obs[list(_keys.ARRAY)].to_numpy(dtype=np.float64)
+    positions = np.column_stack([get_column(adata, key).to_numpy(dtype=np.float64) for key in _keys.ARRAY])
     return positions if np.isfinite(positions).all() else None
 
 

@@ -246,7 +246,7 @@ def _warn_suspect(
     if len(i) == 0:
         return
     for column in columns:
-        codes = pd.factorize(table.obs[column])[0]
+        codes = pd.factorize(_data.get_column(table, column))[0]
         share = float((codes[i] != codes[j]).mean())
         if share > MIXED_LIBRARIES:
             _checks.warn(
