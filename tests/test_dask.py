@@ -262,6 +262,17 @@ def test_functions_that_need_the_whole_read_it(tissue):
     np.testing.assert_allclose(a, b)
 
 
+def test_ranks_and_consensus_read_it(tissue):
+    found = []
+    for table in (with_lazy(tissue, layer="counts"), tissue.copy()):
+        options = {"layer": "counts", "normalize": True, "mask_var": np.arange(40) % 3 > 0, "n_restarts": 2}
+        ranks = sn.tl.select_n_components(table, [2, 3], n_folds=2, n_var_folds=2, **options)
+        sn.tl.consensus_nmf(table, 3, **options)
+        found.append((ranks["cv_error"].to_numpy(), table.obsm["X_consensus_nmf"]))
+    for lazily, in_memory in zip(*found, strict=True):
+        np.testing.assert_allclose(lazily, in_memory, rtol=1e-3, atol=1e-3)
+
+
 def damaged(X, value):
     X = X.copy()
     X.data[-3:] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from .. import _checks, _data
 from .._docs import doc
 from .._logging import timed
-from ..core import _consensus, _error, _solver
+from ..core import _blocks, _consensus, _error, _solver
 from . import _fit
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def consensus_nmf(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=0.0, alpha_H=0.0, l1_ratio=0.0,
             init="random", max_iter=max_iter, tol=tol, normalize=normalize, preset=None, rng=stream,
         )  # fmt: skip
+        problem = replace(problem, X=_blocks.part_in_memory(problem.X, None))  # a dask array is read
         found = agree(problem, n_restarts, density_threshold)
         params = problem.params | {
             "n_restarts": int(n_restarts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from .. import _checks, _data
 from .._docs import doc
 from .._logging import logger, timed
-from ..core import _consensus, _crossval, _error
+from ..core import _blocks, _consensus, _crossval, _error
 from . import _fit
 from ._consensus_nmf import check_restarts, run_all
 
@@ -163,6 +164,7 @@ def select_n_components(
             table, ranks[-1], layer=layer, mask_var=mask_var, loss=loss, alpha_W=0.0, alpha_H=0.0, l1_ratio=0.0,
             init="random", max_iter=max_iter, tol=tol, normalize=normalize, preset=None, rng=stream,
         )  # fmt: skip
+        problem = replace(problem, X=_blocks.part_in_memory(problem.X, None))  # a dask array is read
         if coords is None:
             logger.info("`adata.obsm` holds no %r: the tiles of the cross-validation are random", spatial_key)
             tile = _crossval.random_tiles(n, n_tiles, stream)
