@@ -112,6 +112,10 @@ def test_the_published_form(files, tmp_path, how) -> None:
         (("--weights", "w.json", "--n-genes", "5", "--contact-radius", "3"), 2, "--n-genes and --contact-radius have no effect"),
         (("--contact-radius", "5", "--context-radius", "2"), 2, "--context-radius"),
         (("--interval", "2"), 2, "at most 0.999"),
+        (("--preset", "paper", "--reference-weight", "inf"), 2, "--reference-weight has no effect"),
+        (("--reference-weight", "nan"), 2, "at least 0"),
+        (("--graph-weight", "inf"), 2, "at least 0"),
+        (("--region-weight", "2"), 1, "--region-key"),
         (("--cells-per-spot", "5,2"), 2, "the least and the most"),
         (("--cells-per-spot", "few"), 2, "invalid span"),
         (("--region-key", "no"), 1, "'no' is not in"),
@@ -129,6 +133,14 @@ def test_errors_leave_nothing(files, tmp_path, options, status, words) -> None:
     assert words in errors
     assert not out.exists()
     assert "Traceback" not in errors
+
+
+def test_profiles_can_be_kept(files, tmp_path) -> None:
+    status, _, errors = stl(files, tmp_path / "out", "--reference-weight", "inf", "--n-genes", "50")
+    assert status == 0, errors
+    result = ad.read_h5ad(tmp_path / "out" / "result.h5ad")
+    assert np.isinf(result.uns["stl_nmf"]["params"]["reference_weight"])
+    assert len(result.uns["stl_nmf"]["mending"]) == 0
 
 
 def test_a_table_of_markers_needs_its_columns(files, tmp_path) -> None:

@@ -309,6 +309,7 @@ def test_one_spot_one_type_and_no_graph(section: ad.AnnData, reference: ad.AnnDa
         {"likelihood": "nb"},
         {"graph_weight": -1},
         {"region_weight": np.nan},
+        {"region_weight": 3.0},  # without regions
         {"reference_weight": -2},
         {"platform": "yes"},
         {"n_genes": 0},
@@ -322,6 +323,16 @@ def test_bad_options_leave_the_object_as_it_was(section: ad.AnnData, reference: 
         sn.tl.stl_nmf(section, reference, **options)
     assert "stl_nmf" not in section.obsm
     assert "stl_nmf" not in section.uns
+
+
+def test_logarithms_are_refused_and_fractions_are_not(section: ad.AnnData, reference: ad.AnnData) -> None:
+    section.layers["log"], section.layers["scaled"] = section.X.log1p(), section.X * 10.7
+    for function in (sn.tl.stl_nmf, sn.tl.select_stl_weights):
+        with pytest.raises(ValueError, match=r"layers\['log'\].*looks log-transformed"):
+            function(section, reference, layer="log")
+    assert not {"stl_nmf", "select_stl_weights"} & set(section.uns)
+    sn.tl.stl_nmf(section, reference, layer="scaled")
+    assert section.obsm["stl_nmf"].notna().all(axis=None)
 
 
 def test_stopping_early_is_told(section: ad.AnnData, reference: ad.AnnData) -> None:

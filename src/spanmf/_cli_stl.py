@@ -56,7 +56,7 @@ examples:
 exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted. OUT is written whole or not at all.
 """
 IDLE = (  # in the published form
-    "interval", "cells_per_spot", "likelihood", "graph_weight", "border_weight", "region_weight", "n_genes",
+    "interval", "cells_per_spot", "likelihood", "graph_weight", "border_weight", "region_weight", "reference_weight", "n_genes",
 )  # fmt: skip
 
 

@@ -48,12 +48,18 @@ class Option:
         )  # fmt: skip
 
 
-def number(low: float, high: float = float("inf"), *, integer: bool = False, open_low: bool = False) -> Callable:
-    """A converter for argparse that knows the range."""
+def number(
+    low: float, high: float = float("inf"), *, integer: bool = False, open_low: bool = False, infinite: bool = False
+) -> Callable:
+    """A converter for argparse that knows the range; ``infinite``: and takes ``inf``."""
 
     def convert(text: str) -> float:
         value = int(text) if integer else float(text)
-        if not (low < value if open_low else low <= value) or not value <= high or value == float("inf"):
+        if (
+            not (low < value if open_low else low <= value)
+            or not value <= high
+            or (value == float("inf") and not infinite)
+        ):
             least = f"more than {low:g}" if open_low else f"at least {low:g}"
             most = "" if high == float("inf") else f" and at most {high:g}"
             msg = f"{text} must be {least}{most}"
@@ -170,7 +176,8 @@ STL = {
         ),
         Option("--graph-weight", 10.0, "pseudo-counts of the neighbours' mean; 0: spots by themselves", number(0)),
         Option("--border-weight", 0.3, "factor on edges between different regions", number(0)),
-        Option("--region-weight", 0.0, "pseudo-counts of the region's mean", number(0)),
+        Option("--region-weight", 0.0, "pseudo-counts of the region's mean (needs --region-key)", number(0)),
+        Option("--reference-weight", 2.0, "weight of the reference's molecules against the section's; inf: profiles stay as they are", number(0, infinite=True)),
         Option("--interval", 0.9, "level of the intervals", number(0.01, 0.999)),
         Option("--cells-per-spot", (3, 12), "least and most cells in a spot, by which the intervals are calibrated", span),
         Option("--weights", "none", "learned weights of the published form (.json)", Path),

@@ -120,15 +120,27 @@ def check_cells(X: Any, name: str, uns: Any) -> None:
     """Cells of a reference must be counts: their depth says how sure a mean is, and logarithms do not add up."""
     _checks.check_matrix(X, name)
     values = _checks.values_of(X)[:100_000]
-    fractional = bool((values != np.round(values)).any())
-    if fractional and (values.max() < LOG_MAX or "log1p" in uns):
+    if not (values != np.round(values)).any():
+        return
+    _refuse_logarithms(values, name, noted="log1p" in uns)
+    _checks.warn(f"{name} holds fractions: it is taken for counts of another scale, but counts say more.")
+
+
+def check_section(X: Any, name: str) -> None:
+    """Spots may hold fractions (sums that were scaled, or made without noise), but no logarithms."""
+    _checks.check_matrix(X, name)
+    values = _checks.values_of(X)[:100_000]
+    if (values != np.round(values)).any():
+        _refuse_logarithms(values, name, noted=False)
+
+
+def _refuse_logarithms(values: np.ndarray, name: str, *, noted: bool) -> None:
+    if noted or values.max() < LOG_MAX:
         msg = (
             f"{name} looks log-transformed, and counts are needed: what a spot holds is a sum of cells, not of their "
             "logarithms. Name the layer of counts with `layer=`."
         )
         raise ValueError(msg)
-    if fractional:
-        _checks.warn(f"{name} holds fractions: it is taken for counts of another scale, but counts say more.")
 
 
 def match_genes(section: Sequence[str], reference: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:

@@ -127,7 +127,8 @@ def stl_nmf(
     The copy if ``copy``, else ``None``. Written (with the default ``key_added``):
 
     ``adata.obsm["stl_nmf"]`` : DataFrame n × k, float32
-        Shares of the cells; rows sum to one, NaN where a spot has no counts.
+        Shares of the cells; rows sum to one, NaN where a spot has no counts. Types are the columns; ``/``, which files cannot hold in a
+        name, is ``|`` there (plots and ``uns`` have the names as given).
     ``adata.obsm["stl_nmf_mrna"]`` : DataFrame n × k, float32
         Shares of the mRNA (on the genes that section and reference have in common).
     ``adata.obsm["stl_nmf_lower"]``, ``adata.obsm["stl_nmf_upper"]`` : DataFrame n × k, float32
@@ -149,8 +150,8 @@ def stl_nmf(
     KeyError
         If there is no spatial graph (unless ``graph_weight=0``), or a column or layer is missing.
     ValueError
-        If values are negative, NaN or infinite; if section and reference have too few genes in common; if a type's profile
-        is all zero; if a parameter is out of range;
+        If values are negative, NaN, infinite or logarithms; if section and reference have too few genes in common; if a type's profile
+        is all zero; if a parameter is out of range; if ``region_weight`` is given without ``region_key``;
         if ``weights`` were learned for other types or regions, or there are too many spots for the published form;
         if there is no such device.
     ImportError
@@ -196,9 +197,12 @@ def stl_nmf(
         tol,
     )
     options = replace(options, device=_checks.check_device(device))
+    if region_weight > 0 and region_key is None:
+        msg = f"`region_weight={region_weight:g}` needs regions: name their column of `adata.obs` with `region_key=`."
+        raise ValueError(msg)
     _checks.check_range("border_weight", border_weight, 0)
     X, name = _data.get_matrix(table, layer)
-    _checks.check_matrix(X, name)
+    _reference.check_section(X, name)
     profiles = _reference.as_profiles(reference)
     columns, matched, how = _reference.match_genes(list(table.var_names), profiles.genes)
     _reference.check_matched(len(columns), list(table.var_names), profiles)
