@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import mudata
 import numpy as np
@@ -16,6 +17,7 @@ from support import run_cli as run
 import spanmf as sn
 from spanmf import _cli_joint, _joint_run, _options
 from spanmf._checks import SpanmfWarning
+from spanmf._report import _joint
 
 N, K = 700, 10
 MARKERS = {  # of the types planted in the tissue, as people write them
@@ -98,6 +100,7 @@ def test_a_whole_run_leaves_what_is_promised(done, files):
         'alt="Niches, and what',
     ):
         assert name in page
+    assert "pairs of cells within 40 µm of each other" in page
     near = pairs[pairs["a"] != pairs["b"]].nlargest(1, "ratio").iloc[0]
     assert f"<td>{near['a']} – {near['b']}</td>" in page
     assert all(name in page for name in niches["niche"].unique())
@@ -105,6 +108,24 @@ def test_a_whole_run_leaves_what_is_promised(done, files):
     assert "domain" not in words.lower()
     for name in (n for n in FILES if n.endswith(".png")):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("sure", [0.6, 0.95])
+def test_the_page_warns_of_cells_whose_types_are_less_sure_for_what_they_lack(tissue, sure):
+    has_protein = tissue.mod["rna"].obs_names.isin(tissue.mod["protein"].obs_names)
+    cells = tissue.mod["rna"].obs_names
+    obs = pd.DataFrame({"type_confidence": np.where(has_protein, 0.98, sure)}, index=cells)
+    mdata = SimpleNamespace(mod=tissue.mod, obs=obs, obs_names=cells)
+    told = list(_joint._unsure(mdata, "type"))
+    assert len(told) == (sure < 0.9)
+    assert all("140 cells (20 %) have rna only" in t and "60 %" in t and "98 %" in t for t in told)
+
+
+def test_a_result_is_printed_in_lines(result):
+    words = repr(result)
+    assert len(words) < 1000
+    assert f"H_shared: {K} × {N}" in words
+    assert all(t in words for t in result.cell_types)
 
 
 def test_python_and_shell_do_the_same(done, result):

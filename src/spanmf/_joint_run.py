@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +80,12 @@ class JointResult:
     """Shared factors, factors × cells."""
     mdata: MuData
     """Both tables with all of the above."""
+
+    def __repr__(self) -> str:
+        """A line a field: printed whole, the arrays are pages."""
+        sizes = {f.name: " × ".join(f"{n:,}" for n in getattr(self, f.name).shape) for f in fields(self)[1:]}
+        lines = [f"cell_types: {', '.join(self.cell_types)}", *(f"{name}: {size}" for name, size in sizes.items())]
+        return "\n    ".join(["JointResult", *lines])
 
 
 @doc
@@ -459,6 +465,7 @@ def _report(result: JointResult, cells: AnnData, job: Job, folder: Path) -> None
             niche_key=NICHE,
             pairs_key=PAIRS,
             library_key=job.library_key,
+            radius=job.radius,
         )
         page = _report_parts.build(
             replace(subject, words=_report_parts.TYPES), title="Cell types by RNA and protein", more=parts

@@ -12,6 +12,8 @@ from . import _figures
 from ._html import esc, figure, paragraph, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ._subject import Subject
 
 N_PAIRS = 8  # named at each end
+ALL = "all of them"  # modalities that a cell has
+LESS_SURE = 0.1  # mean confidence of cells that a modality lacks, below that of the others
 
 
 def joint_parts(
@@ -32,14 +36,16 @@ def joint_parts(
     niche_key: str,
     pairs_key: str,
     library_key: str | None,
+    radius: float,
 ) -> dict[str, Part]:
-    """Parts for :func:`build`. ``cells``: all cells with types and niches; ``pairs``: what the co-localisation found."""
+    """Parts for :func:`build`. ``cells``: all cells with types and niches; ``pairs``: what the co-localisation found within ``radius``."""
 
-    def modalities(_: Subject) -> str:
+    def modalities(subject: Subject) -> str:
+        subject.remarks.extend(_unsure(mdata, type_key))
         return _cells_by_modality(mdata, type_key) + _factors(mdata, key)
 
-    def neighbours(_: Subject) -> str:
-        return _neighbours(cells, pairs, pairs_key)
+    def neighbours(subject: Subject) -> str:
+        return _neighbours(cells, pairs, pairs_key, f"{radius:g}{subject.unit}")
 
     def niches(_: Subject) -> str:
         return _niches(cells, niche_key, library_key)
@@ -50,14 +56,31 @@ def joint_parts(
     return parts
 
 
-def _cells_by_modality(mdata: MuData, type_key: str) -> str:
-    """How many cells have what, and how sure their types are."""
+def _groups(mdata: MuData) -> dict[str, np.ndarray]:
+    """Which cells have all modalities, and which have one alone."""
     has = {name: np.isin(mdata.obs_names, m.obs_names) for name, m in mdata.mod.items()}
-    everything = np.all(list(has.values()), axis=0)
-    groups = {"all of them": everything} | {
+    return {ALL: np.all(list(has.values()), axis=0)} | {
         f"{name} only": rows & ~np.any([r for other, r in has.items() if other != name], axis=0)
         for name, rows in has.items()
     }
+
+
+def _unsure(mdata: MuData, type_key: str) -> Iterator[str]:
+    """Cells whose types are less sure since a modality lacks them."""
+    groups, sure = _groups(mdata), mdata.obs[f"{type_key}_confidence"].to_numpy(dtype=float)
+    whole = groups.pop(ALL)
+    for name, rows in groups.items():
+        if whole.any() and rows.any() and sure[whole].mean() - sure[rows].mean() > LESS_SURE:
+            yield (
+                f"{count(int(rows.sum()), 'cell')} ({percent(float(rows.mean()))}) have {name}: the mean confidence of their types is "
+                f"{percent(float(sure[rows].mean()))}, of the cells with everything {percent(float(sure[whole].mean()))}. How many cells there are of "
+                "types that differ only in what these lack is rough."
+            )
+
+
+def _cells_by_modality(mdata: MuData, type_key: str) -> str:
+    """How many cells have what, and how sure their types are."""
+    groups = _groups(mdata)
     sure = mdata.obs[f"{type_key}_confidence"].to_numpy(dtype=float)
     unknown = mdata.obs[type_key].astype(str).to_numpy() == "Unknown"
     rows = [
@@ -95,11 +118,11 @@ def _factors(mdata: MuData, key: str) -> str:
     )
 
 
-def _neighbours(cells: AnnData, pairs: pd.DataFrame, pairs_key: str) -> str:
+def _neighbours(cells: AnnData, pairs: pd.DataFrame, pairs_key: str, within: str) -> str:
     """The heat map, and the pairs at either end."""
     pooled = pairs[(pairs["library"] == "all") & (pairs["a"] != pairs["b"])]
     text = (
-        "Edges between two types over those expected if the types were dealt out at random over the same cells. In a tissue nearly every pair "
+        f"Edges (pairs of cells within {within} of each other) between two types over those expected if the types were dealt out at random over the same cells. In a tissue nearly every pair "
         "differs from chance, because types come in patches: look at the ratio first. A dot marks what is not significant."
     )
     picture = figure(_figures.encode(pl.colocalization(cells, pairs_key), "Ratios of all pairs of types", trim=True))
