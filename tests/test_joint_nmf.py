@@ -88,7 +88,11 @@ def test_preprocessing_is_the_slow_one(complete: md.MuData) -> None:
     for table, values in zip(by_hand.values(), (logged, ratio), strict=True):
         table.X = values / np.sqrt((values**2).sum(1).mean())
     a, b = joint(complete), sn.tl.joint_nmf(by_hand, 5, preprocessing="none", weights="stacked")
-    np.testing.assert_allclose(factors(a), factors(b), atol=2e-3 * factors(a).max())
+    ends = [out.uns["joint_nmf"]["trace"][-1] for out in (a, b)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-5)
+    np.testing.assert_allclose(
+        factors(a), factors(b), atol=0.05 * factors(a).max()
+    )  # the best of the starts may be another
 
 
 def test_sparse_is_dense(complete: md.MuData) -> None:

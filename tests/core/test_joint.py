@@ -49,13 +49,27 @@ def test_objective_is_the_slow_one_and_never_rises(missing: float, losses: tuple
     modalities = replace(planted(missing=missing), loss=losses, private=private)
     k = K + sum(private)
     layout = _joint.lay_out(modalities, k)
-    result = _joint.fit(layout, _joint.start(layout, k, np.random.default_rng(0)), max_iter=60, tol=1e-7)
+    H = np.random.default_rng(0).random((k, layout.X.shape[1])) * layout.X.data.mean()
+    result = _joint.fit(layout, H, max_iter=60, tol=1e-7)
     assert result.trace[-1] == pytest.approx(slow_objective(modalities, layout, result.W, result.H), rel=1e-5)
     assert (np.diff(result.trace) <= 0).all()
     assert result.trace[-1] < 0.8 * result.trace[0]
     for m, columns in enumerate(layout.columns):
         others = np.setdiff1d(np.arange(k), layout.components[m])
         assert not result.H[others][:, columns].any()
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_the_start_is_the_best_of_several(missing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A component without loadings stays empty: such a start ends higher, and is not the one that is taken."""
+    layout = _joint.lay_out(planted(missing=missing), K)
+    good = _joint._cluster_means(layout, K, np.random.default_rng(0))[0]
+    poor = good * (np.arange(K) > 1)[:, None]
+    ends = [_joint.fit(layout, H, max_iter=200).trace[-1] for H in (poor, good)]
+    assert ends[1] < 0.95 * ends[0]
+    monkeypatch.setattr(_joint, "_cluster_means", lambda *_: [poor, poor, good, poor])
+    raced = _joint.fit(layout, _joint.start(layout, K, np.random.default_rng(0)), max_iter=200)
+    assert raced.trace[-1] == pytest.approx(ends[1], rel=1e-3)
 
 
 def test_missing_rows_are_zeros_of_little_weight() -> None:
