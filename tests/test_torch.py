@@ -418,6 +418,43 @@ def test_what_is_needed_covers_what_lies_there(on, tissue):
     lies = sum(t.numel() * t.element_size() for t in [*parts, W, _ops.spare(W)])
     needed = _torch.bytes_needed(500, len(X.data), 4)
     assert 0.4 * needed < lies < needed
+    graph = _torch.graph_beside(there, tissue.obsp["contact_connectivities"])
+    pattern = graph.on_device.blocks
+    assert all(b.by_column is None for b in pattern)
+    parts = [t for b in pattern for t in (b.by_row.crow_indices(), b.by_row.col_indices(), b.by_row.values())]
+    lies += sum(t.numel() * t.element_size() for t in [*parts, graph.degrees, _ops.spare(W), _ops.spare(W)])
+    edges = tissue.obsp["contact_connectivities"].nnz
+    needed = _torch.bytes_needed(500, len(X.data), 4, edges=edges)
+    assert needed - 8 * edges > _torch.bytes_needed(500, len(X.data), 4)
+    assert 0.4 * needed < lies < needed
+
+
+def test_a_graph_is_counted_with_what_it_needs(device, tissue, monkeypatch):
+    mdata = sn.datasets.rna_protein_tissue(300, n_genes=40)
+    sn.gr.contact_neighbors(mdata["rna"])
+    mdata.obsp["contact_connectivities"] = mdata["rna"].obsp["contact_connectivities"]
+    asked = []
+
+    class Enough(Exception):
+        pass
+
+    def bytes_needed(*args, edges=0, **options):
+        asked.append(edges)
+        raise Enough
+
+    monkeypatch.setattr(_torch, "bytes_needed", bytes_needed)
+    calls = (
+        lambda: sn.tl.nmf(tissue, 4, device=device),
+        lambda: sn.tl.snmf(tissue, 4, device=device),
+        lambda: sn.tl.hsnmf(tissue, 4, n_domains=3, device=device),
+        lambda: sn.tl.hsnmf(tissue, 4, n_domains=3, smooth=False, device=device),
+        lambda: sn.tl.joint_nmf(mdata, 4, smoothing="refit", device=device),
+    )
+    for call in calls:
+        with pytest.raises(Enough):
+            call()
+    edges, theirs = (t.obsp["contact_connectivities"].nnz for t in (tissue, mdata))
+    assert asked == [0, edges, edges, 0, theirs]
 
 
 def test_a_described_graph_is_refused(device):

@@ -106,12 +106,16 @@ def graph_beside(X: DeviceRows, A: Any) -> DeviceGraph:
     return DeviceGraph(rows, graph.degree, on, _tensor(graph.degree, X.device))
 
 
-def bytes_needed(n: int, nnz: int, k: int, *, by_column: bool = True) -> int:
-    """Memory of a factorisation on a device, at its highest: X, W and what a pass keeps beside it, and work on one block."""
+def bytes_needed(n: int, nnz: int, k: int, *, by_column: bool = True, edges: int = 0) -> int:
+    """Memory of a factorisation on a device, at its highest: X, W and what a pass keeps beside it, and work on one block.
+
+    With ``edges`` (stored values of a graph), that of the graph and of what is made of W over it.
+    """
     width = padded(k)
     block = min(n, BLOCK_ROWS)
     largest = min(nnz, BLOCK_VALUES, 2 * nnz * block // max(n, 1))
-    return (16 if by_column else 8) * nnz + 32 * largest + 4 * width * (2 * n + 6 * block)
+    over_graph = 8 * edges + 16 * width * n if edges else 0
+    return (16 if by_column else 8) * nnz + 32 * largest + 4 * width * (2 * n + 6 * block) + over_graph
 
 
 def memory_left(device: str) -> int | None:

@@ -62,8 +62,9 @@ def prepare(
     preset: str | None,
     rng: np.random.Generator,
     device: str = "cpu",
+    edges: int = 0,
 ) -> Problem:
-    """Check everything, then convert X and put it where the passes over it run."""
+    """Check everything, then convert X and put it where the passes over it run; ``edges`` are of a graph that is to follow."""
     on = _checks.check_device(device)
     _checks.check_choice("loss", loss, LOSSES)
     alpha_H = alpha_W if alpha_H == "same" else alpha_H
@@ -99,7 +100,7 @@ def prepare(
         _checks.check_matrix(np.zeros(1), f"{name}, on the variables in use,")
     report_empty(rows)
     return Problem(
-        X=placed(rows, n_components, on),
+        X=placed(rows, n_components, on, edges=edges),
         mask=mask,
         n_components=int(n_components),
         loss=loss,
@@ -132,11 +133,11 @@ def prepare(
     )
 
 
-def placed(X: Any, n_components: int, device: str | None, cuts: np.ndarray | None = None) -> Any:
+def placed(X: Any, n_components: int, device: str | None, cuts: np.ndarray | None = None, *, edges: int = 0) -> Any:
     """X where the passes over it run: as it is, or on a device of torch (no block of rows goes over a cut)."""
     if device is None:
         return X
-    needed = _torch.bytes_needed(X.shape[0], len(X.data), n_components)
+    needed = _torch.bytes_needed(X.shape[0], len(X.data), n_components, edges=edges)
     _checks.check_device_memory(needed, _torch.memory_left(device), device)
     return _torch.on_device(X, device, cuts)
 

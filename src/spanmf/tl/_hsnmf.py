@@ -230,7 +230,7 @@ def hsnmf(
             problem = _fit.prepare(
                 table, n_components, layer=layer, mask_var=mask_var, loss=loss, init=init, alpha_W=alpha_W,
                 alpha_H=alpha_H, l1_ratio=l1_ratio, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
-                rng=rng_, device=device,
+                rng=rng_, device=device, edges=A.nnz if smooth else 0,
             )  # fmt: skip
             kind = smoothing if smooth else "diffuse"
             result, W, H = smooth_factors(

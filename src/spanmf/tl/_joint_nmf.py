@@ -203,7 +203,8 @@ def joint_nmf(
                     "private components, run on the CPU only. Leave `device` out."
                 )
                 raise ValueError(msg)
-            layout = replace(layout, X=_fit.placed(layout.X, k, on, layout.bounds))
+            edges = 0 if A is None else A.nnz
+            layout = replace(layout, X=_fit.placed(layout.X, k, on, layout.bounds, edges=edges))
         result, W, H = _factorise(layout, k, A, smoothing, beta, n_steps, laplacian_weight, init, max_iter, tol, rng_)
         W, H = _ordered(W, H, int(n_components))
         explained = pd.DataFrame(

@@ -139,7 +139,7 @@ def snmf(
         problem = _fit.prepare(
             table, n_components, layer=layer, mask_var=mask_var, loss=loss, alpha_W=alpha_W, alpha_H=alpha_H,
             l1_ratio=l1_ratio, init=init, max_iter=max_iter, tol=tol, normalize=normalize, preset=preset,
-            rng=_data.default_rng(rng, random_state), device=device,
+            rng=_data.default_rng(rng, random_state), device=device, edges=A.nnz,
         )  # fmt: skip
         result, W, H = smooth_factors(
             problem, A, "tl.snmf", smoothing, beta=beta, n_steps=n_steps, weight=laplacian_weight
