@@ -368,6 +368,9 @@ def test_few_rows_a_block_are_mentioned(tissue, caplog):
 def cluster():
     distributed = pytest.importorskip("distributed")
     with (
+        dask.config.set(
+            {"distributed.scheduler.no-workers-timeout": "60s"}
+        ),  # a test fails, and does not wait for ever
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", worker_dashboard_address=":0"
         ) as c,
