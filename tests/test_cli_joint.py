@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from support import changed, snapshot
 from support import run_cli as run
 
 import spanmf as sn
-from spanmf import _cli_joint, _joint_run, _options
+from spanmf import _cli_joint, _joint_run, _marker_sets, _options
 from spanmf._checks import SpanmfWarning
 from spanmf._report import _joint
 
@@ -252,6 +253,34 @@ def test_bad_input(tissue, tmp_path, damage, options, says):
     with pytest.raises(ValueError, match=says):
         sn.run_joint(rna, protein, **{"n_factors": 3, "markers": MARKERS, "output": tmp_path / "out", **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def ensembl(rna, protein):
+    rna.var_names = [f"ENSG{i:011d}" for i in range(rna.n_vars)]
+    return rna, protein
+
+
+def logged(rna, protein):
+    protein.uns["log1p"] = {"base": None}
+    return rna, protein
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rna, protein: (protein, rna), ["has 30 features.*the proteome 300.*exchanged"]),
+        (ensembl, [r"among the genes \('ENSG00000000000'.*by proteins alone"]),
+        (logged, ["log1p.*Pass the intensities"]),
+        (lambda rna, protein: (rna, protein), []),
+    ],
+)
+def test_what_is_hardly_meant_is_told(tissue, change, says):
+    sets = _marker_sets.read(MARKERS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _joint_run._warn_of_doubtful(sets, *change(*(tissue.mod[m].copy() for m in ("rna", "protein"))))
+    assert len(caught) == len(says)
+    assert all(re.search(s, str(w.message)) for s, w in zip(says, caught, strict=True))
 
 
 @pytest.mark.usefixtures("no_figures")

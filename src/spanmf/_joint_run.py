@@ -235,6 +235,7 @@ def analyse(job: Job, folder: Path | None, stage: Callable[[str], AbstractContex
     with stage("read") as notes:
         tx, prot = _table(job.transcriptome, job.tx_platform), _table(job.proteome, job.prot_platform)
         _check_markers(sets, tx, prot)
+        _warn_of_doubtful(sets, tx, prot)
         notes += [f"{t.n_obs:,} cells × {t.n_vars:,} {what}" for t, what in ((tx, "genes"), (prot, "proteins"))]
     with stage("align") as notes:
         mdata = _aligned(tx, prot, job)
@@ -274,9 +275,7 @@ def _table(source: Any, platform: str) -> AnnData:
 
 def _check_markers(sets: _marker_sets.MarkerSets, tx: AnnData, prot: AnnData) -> None:
     """Markers must match something, which is found out before the long work."""
-    index = _marker_sets.FeatureIndex.of([*tx.var_names, *prot.var_names])
-    kinds = ("", *_marker_sets.KINDS)
-    n_found = sum(len(_marker_sets.find(sets.of(t, kinds), index)) > 0 for t in range(len(sets.names)))
+    n_found = _n_found(sets, [*tx.var_names, *prot.var_names])
     if n_found < 2:
         msg = (
             f"Of {len(sets.names)} types, the markers of {n_found} are among the features (such as {_checks._listed(tx.var_names, 3)} and "
@@ -284,6 +283,32 @@ def _check_markers(sets: _marker_sets.MarkerSets, tx: AnnData, prot: AnnData) ->
             "the features are named with `markers=`."
         )
         raise ValueError(msg)
+
+
+def _n_found(sets: _marker_sets.MarkerSets, features: Sequence[str]) -> int:
+    """How many types have a marker among the features."""
+    index = _marker_sets.FeatureIndex.of(list(features))
+    kinds = ("", *_marker_sets.KINDS)
+    return sum(len(_marker_sets.find(sets.of(t, kinds), index)) > 0 for t in range(len(sets.names)))
+
+
+def _warn_of_doubtful(sets: _marker_sets.MarkerSets, tx: AnnData, prot: AnnData) -> None:
+    """What runs, and is hardly what was meant."""
+    if prot.n_vars > tx.n_vars:
+        _checks.warn(
+            f"The transcriptome has {tx.n_vars} features ({_checks._listed(tx.var_names, 3)}), the proteome {prot.n_vars} "
+            f"({_checks._listed(prot.var_names, 3)}): are they exchanged? RNA comes first."
+        )
+    if "log1p" in prot.uns:
+        _checks.warn(
+            "`sc.pp.log1p` was called on the proteome, by what its `uns` notes. Pass the intensities: a centred log ratio is taken of them."
+        )
+    for what, other, table in (("genes", "proteins", tx), ("proteins", "genes", prot)):
+        if not _n_found(sets, table.var_names):
+            _checks.warn(
+                f"No marker is among the {what} ({_checks._listed(table.var_names, 3)}): types are named by {other} alone. "
+                "Put symbols into `var_names`, or name markers as the features are named with `markers=`."
+            )
 
 
 def _aligned(tx: AnnData, prot: AnnData, job: Job) -> MuData:
