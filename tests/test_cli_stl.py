@@ -24,9 +24,11 @@ def files(tmp_path_factory) -> Path:
     section.obs["region"] = section.obs["domain"].astype(str)
     section.obs.loc[section.obs_names[0], "region"] = np.nan
     section.layers["raw"] = section.X.copy()
+    section.layers["log"] = section.X.log1p()
     section.write_h5ad(folder / "section.h5ad")
     cells = sn.datasets.xenium_tissue(400, n_genes=200, n_types=5, n_libraries=1)
     cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"CD4 T": "CD4/T"})
+    cells.layers["log"] = cells.X.log1p()
     cells.write_h5ad(folder / "cells.h5ad")
     pd.DataFrame({"cell_type": ["tumour", "B", "B"], "gene": ["EPCAM", "MS4A1", "CD79A"]}).to_csv(
         folder / "markers.csv", index=False
@@ -123,7 +125,10 @@ def test_the_published_form(files, tmp_path, how) -> None:
         (("--reference-layer", "no"), 1, "'no'"),
         (("--markers", "no.csv"), 1, "no.csv"),
         (("--weights", "no.json"), 1, "no.json"),
-        (("--groupby", "no"), 1, "'no'"),
+        (("--groupby", "no"), 1, "In the reference: 'no'"),
+        (("--reference-layer", "log"), 1, "In the reference: `adata_sc.layers['log']` looks log-transformed"),
+        (("--reference-layer", "log"), 1, "with --reference-layer."),
+        (("--layer", "log"), 1, "with --layer."),
     ],
 )  # fmt: skip
 def test_errors_leave_nothing(files, tmp_path, options, status, words) -> None:

@@ -101,7 +101,11 @@ def run_stl(args: argparse.Namespace, screen: Any) -> None:
         with screen.stage("profiles") as notes:
             cells = io.read(args.reference)
             layer = getattr(args, "reference_layer", None)
-            reference = tl.reference_profiles(cells, args.groupby, layer=layer)
+            try:
+                reference = tl.reference_profiles(cells, args.groupby, layer=layer)
+            except (KeyError, ValueError) as error:  # which of the two tables it is, and the option of that one
+                msg = f"In the reference: {error.args[0]}".replace("`layer=`", "`reference_layer=`")
+                raise type(error)(msg) from error
             notes += [f"{reference.n_obs} types", f"{int(reference.obs['n_cells'].sum()):,} of {cells.n_obs:,} cells"]
         markers = _read_markers(args)
         model = given(args, STL["cell types"])
