@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from matplotlib import pyplot as plt
 from support import small_tissue
 
 import spanmf as sn
@@ -213,6 +214,26 @@ def test_tables_read_lazily(tissue, store, tmp_path):
     loaded = parts.to_memory()
     np.testing.assert_array_equal(loaded.obsm["X_nmf"], parts.obsm["X_nmf"])
     loaded.write_h5ad(tmp_path / "again.h5ad")
+
+
+@pytest.mark.filterwarnings("ignore:.*zarr v2:UserWarning", "ignore:The factors of 'hsnmf' were smoothed")
+def test_tables_read_lazily_are_drawn_reported_and_written(tissue, tmp_path):
+    whole = tissue[:500].copy()
+    sn.gr.contact_neighbors(whole, library_key="sample")
+    sn.tl.hsnmf(whole, 4, n_domains=4)
+    whole.write_zarr(tmp_path / "tissue.zarr")
+    parts = ad.experimental.read_lazy(tmp_path / "tissue.zarr")
+    pages = []
+    for table in (whole, parts):
+        sn.pl.domains(table, "hsnmf")
+        sn.pl.graph(table, cluster_key="hsnmf")
+        plt.close("all")
+        sn.io.write_report(table, tmp_path / "report.html", key="hsnmf", reference_key="domain")
+        pages.append((tmp_path / "report.html").read_text(encoding="utf-8"))
+    missing = [page.count("Not shown") for page in pages]
+    assert missing[0] == missing[1]
+    parts.obs, parts.var = parts.obs.to_memory(), parts.var.to_memory()  # as docs/large_data.md says
+    parts.write_h5ad(tmp_path / "result.h5ad")
 
 
 def test_tables_normalised_lazily(tissue):

@@ -82,7 +82,7 @@ def _domain_table(subject: Subject) -> str:
         found = [np.bincount(subject.libraries[0][codes == i]) for i in range(len(names))]
         columns["samples"] = [f"{(n > 0).sum()} of {len(subject.libraries[1])}" for n in found]
     if subject.reference_key is not None:
-        best = most_frequent(subject.adata.obs[subject.key], subject.adata.obs[subject.reference_key])
+        best = most_frequent(*(_data.get_column(subject.adata, key) for key in (subject.key, subject.reference_key)))
         columns[f"mostly ({subject.reference_key})"] = [esc(best.get(name, "–")) for name in names]
     if subject.has_factors:
         genes = domain_features(subject.adata, subject.key, codes, len(names), 6)

@@ -146,7 +146,7 @@ class Subject:
     def recorded_library_key(self) -> str | None:
         """The library column that the graph was built with, where it is recorded and there."""
         key = self.graph_params.get("library_key") if self.graph_key_or_none else None
-        return key if key in self.adata.obs and self.adata.obs[key].notna().all() else None
+        return key if key in self.adata.obs and _data.get_column(self.adata, key).notna().all() else None
 
     @cached_property
     def graph_params(self) -> Mapping[str, Any]:

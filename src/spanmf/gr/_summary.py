@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import _data, _keys
+from .. import _dask, _data, _keys
 from .._docs import doc
 from ..core import _tiles
 
@@ -103,7 +103,7 @@ def _coincident(table: AnnData, A: _tiles.AnyGraph, keys: _keys.GraphKeys) -> np
         return _tiles.has_coincident(A)
     if keys.distances not in table.obsp:
         return None
-    D = table.obsp[keys.distances].tocsr()
+    D = _dask.in_memory(table.obsp[keys.distances]).tocsr()
     rows = np.repeat(np.arange(table.n_obs), np.diff(D.indptr))
     zero = (D.data == 0) & (rows != D.indices)
     return np.bincount(rows[zero], minlength=table.n_obs) > 0

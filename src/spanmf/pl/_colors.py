@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib import colormaps, rcParams
 from matplotlib.colors import ListedColormap, is_color_like, to_rgb, to_rgba
 
+from .. import _data
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,7 +35,7 @@ def label_colors(
     adata: AnnData, cluster_key: str, palette: Mapping[str, ColorType] | Sequence[ColorType] | None = None
 ) -> dict[str, ColorType]:
     """Colour of every category: from ``palette``, else ``uns[f"{cluster_key}_colors"]`` (scanpy's), else our own."""
-    column = adata.obs[cluster_key]
+    column = _data.get_column(adata, cluster_key)
     categorical = isinstance(column.dtype, pd.CategoricalDtype)
     names = [str(c) for c in (column.cat.categories if categorical else sorted(column.dropna().astype(str).unique()))]
     return colors_of(names, list(adata.uns.get(f"{cluster_key}_colors", ())), palette)

@@ -101,7 +101,7 @@ def _trace(table: AnnData, key: str) -> tuple[np.ndarray, bool | None]:
     """Objective after each pass, and whether the run converged (None: not on record)."""
     _checks.check_key(table.uns, key, "uns", "Only what this package's `tl` functions factorised has a record.")
     record = table.uns[key]
-    if not hasattr(record, "get") or record.get("trace") is None or np.size(record["trace"]) == 0:
+    if not hasattr(record, "get") or record.get("trace") is None or np.asarray(record["trace"]).size == 0:
         msg = f"`adata.uns[{key!r}]` holds no objective trace: nothing was factorised under this key."
         raise KeyError(msg)
     trace = np.atleast_1d(np.asarray(record["trace"], dtype=np.float64))

@@ -100,7 +100,7 @@ def overlapping_libraries(adata: AnnData, xy: np.ndarray) -> str | None:
     """The libraries that the contact graph was built with, where some lie on top of each other, else None."""
     graph = adata.uns.get(_keys.GraphKeys(_keys.CONTACT).neighbors, {})
     key = graph.get("params", {}).get("library_key") if isinstance(graph, dict) else None
-    if key not in adata.obs or adata.obs[key].isna().any():
+    if key not in adata.obs or _data.get_column(adata, key).isna().any():
         return None
     members = [xy[rows] for _, rows in _data.iter_libraries(*_data.get_libraries(adata, key))]
     low, high = np.array([m.min(0) for m in members]), np.array([m.max(0) for m in members])
