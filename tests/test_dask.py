@@ -340,10 +340,15 @@ def test_schedulers_that_cannot_share_factors_are_refused(tissue):
         sn.tl.nmf(with_lazy(tissue), 4)
 
 
-def fails_at_the_end(block, block_info=None):
-    if block_info and block_info[0]["chunk-location"][0] == 2:
-        raise OSError("the disk is gone")
-    return block
+def that_fails(X):
+    """A block cannot be read. The function is local, so that it travels to workers, who cannot import this module."""
+
+    def at_the_end(block, block_info=None):
+        if block_info and block_info[0]["chunk-location"][0] == 2:
+            raise OSError("the disk is gone")
+        return block
+
+    return X.map_blocks(at_the_end, dtype=np.float32, meta=X._meta)
 
 
 FAILURE = r"Block 3 of 5 \(rows 1,400 to 2,099\) could not be worked on: OSError: the disk is gone"
@@ -351,7 +356,7 @@ FAILURE = r"Block 3 of 5 \(rows 1,400 to 2,099\) could not be worked on: OSError
 
 def test_a_block_that_cannot_be_read_is_named(tissue):
     table = with_lazy(tissue)
-    table.X = table.X.map_blocks(fails_at_the_end, dtype=np.float32, meta=table.X._meta)
+    table.X = that_fails(table.X)
     with pytest.raises(RuntimeError, match=FAILURE):
         sn.tl.nmf(table, 4)
     assert "X_nmf" not in table.obsm
@@ -359,7 +364,7 @@ def test_a_block_that_cannot_be_read_is_named(tissue):
 
 def test_a_device_is_refused_before_anything_is_read(tissue, monkeypatch):
     table = with_lazy(tissue)
-    table.X = table.X.map_blocks(fails_at_the_end, dtype=np.float32, meta=table.X._meta)
+    table.X = that_fails(table.X)
     reference = tissue.copy()
     sn.tl.nmf(reference, 3)
     monkeypatch.setattr(_checks, "check_device", lambda device: device)  # torch need not be here
@@ -477,7 +482,7 @@ def test_a_dead_worker_changes_nothing(tissue, client, monkeypatch, lineage):
 
 def test_cluster_names_the_block_that_fails(tissue, client):
     table = with_lazy(tissue)
-    table.X = table.X.map_blocks(fails_at_the_end, dtype=np.float32, meta=table.X._meta)
+    table.X = that_fails(table.X)
     with pytest.raises(RuntimeError, match=FAILURE):
         sn.tl.nmf(table, 4)
 
