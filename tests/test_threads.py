@@ -22,6 +22,7 @@ two_threads = pytest.mark.skipif(N_THREADS < 2, reason="one thread only")
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
+    numba.set_num_threads(N_THREADS)  # squidpy's nhood_enrichment leaves it at one
     yield
     sn.settings.n_jobs = None
     sc.settings.n_jobs = 1
