@@ -15,8 +15,8 @@ the working tree of at most 64 MiB), take along what it lacks, once, in the fold
 and there (with ``.whl`` carried; files come back as one archive, in the folder OUT; where a command may take ten minutes only, ``gpu_pass``,
 ``gpu_nmf --max-n 100000`` and ``gpu_nmf --min-n 1000000`` one by one):
 
-    mkdir -p /tmp/site && tar xJf .whl/site.tar.xz -C /tmp/site && export PYTHONPATH=/tmp/site:src OMP_WAIT_POLICY=passive
-    python3 benchmarks/run.py --only 'gpu_*' --threads 16 --max-gib 1000 --out /tmp/gpu; tar czf $OUT/gpu.tar.gz -C /tmp/gpu .
+    S=$(mktemp -d) && tar xJf .whl/site.tar.xz -C $S && export PYTHONPATH=$S:src OMP_WAIT_POLICY=passive
+    python3 benchmarks/run.py --only 'gpu_*' --threads 16 --max-gib 1000 --out $S/results; tar czf $OUT/gpu.tar.gz -C $S/results .
 
 Before a pass is timed, fits, smoothing and EM on the device are held against the CPU: beyond 1e-4 the measurement fails. ``tests/test_torch.py`` does
 more, where anndata and scanpy are there, too.

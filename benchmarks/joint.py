@@ -240,13 +240,19 @@ def _representation(**options):
     return run
 
 
+def _factorised(mdata, neighbors: bool) -> None:
+    import spanmf as sn
+
+    sn.tl.joint_nmf(mdata, TYPES_RANK)
+    if neighbors:
+        sn.gr.contact_neighbors(mdata.mod["rna"])
+
+
 def _clusters(neighbors: bool):
     def run(mdata, n, percent, seed) -> np.ndarray:
         import spanmf as sn
 
-        sn.tl.joint_nmf(mdata, TYPES_RANK)
-        if neighbors:
-            sn.gr.contact_neighbors(mdata.mod["rna"])
+        _factorised(mdata, neighbors)
         sn.tl.assign_clusters(mdata, 10, use_neighbors=neighbors)
         return mdata.obs["assign_clusters"].cat.codes.to_numpy().astype(int)
 
@@ -257,9 +263,7 @@ def _assigned(neighbors: bool):
     def run(mdata, n, percent, seed) -> np.ndarray:
         import spanmf as sn
 
-        sn.tl.joint_nmf(mdata, TYPES_RANK)
-        if neighbors:
-            sn.gr.contact_neighbors(mdata.mod["rna"])
+        _factorised(mdata, neighbors)
         sn.tl.assign_types(mdata, planted_markers(), use_neighbors=neighbors)
         names = list(mdata.mod["rna"].obs["cell_type"].cat.categories)
         return np.array([names.index(t) if t in names else len(names) for t in mdata.obs["assign_types"].astype(str)])

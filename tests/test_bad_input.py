@@ -265,7 +265,10 @@ def test_options_without_effect_are_refused(run, kw, words, adata):
 
 def test_options_that_ask_for_nothing_are_no_mistake(adata):
     sn.tl.hsnmf(adata, None, use_rep="X_snmf", layer=None, normalize=False, n_domains=3)
+    assert "X_hsnmf" not in adata.obsm
     sn.tl.hsnmf(adata, 4, n_domains=3, preset="paper", tol=0.01)  # its resolution is published, not asked for
+    assert adata.obsm["X_hsnmf"].shape[1] == 4
+    assert adata.uns["hsnmf"]["params"]["n_domains"] == 3
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------

@@ -711,8 +711,10 @@ def test_nothing_is_written_and_uns_is_not_needed(adata, name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_views_and_single_cells_are_drawn(adata, name):
-    CALLS[name](adata[100:160])
-    CALLS[name](adata[100:101])
+    for part in (adata[100:160], adata[100:101]):
+        figure = CALLS[name](part).figure
+        figure.canvas.draw()
+        assert any(ax.has_data() for ax in figure.axes)
 
 
 @pytest.mark.parametrize(
