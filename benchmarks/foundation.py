@@ -37,7 +37,9 @@ def objective(X: sp.csr_matrix, W: np.ndarray, H: np.ndarray) -> float:
     """``½‖X − WH‖²`` in float64."""
     W, H = W.astype(np.float64), H.astype(np.float64)
     cross = sum(float(((X[i : i + 50_000] @ H.T) * W[i : i + 50_000]).sum()) for i in range(0, X.shape[0], 50_000))
-    square = float(np.square(X.data, dtype=np.float64).sum())
+    square = sum(
+        float(np.square(X.data[i : i + 10**7], dtype=np.float64).sum()) for i in range(0, max(X.nnz, 1), 10**7)
+    )
     return 0.5 * (square - 2 * cross + float(np.vdot(W.T @ W, H @ H.T)))
 
 
@@ -260,8 +262,8 @@ def _told(ari: float, stages: dict[str, float]) -> dict:
     return {"ari": ari, "stages": {k: round(v, 2) for k, v in stages.items()}, "notes": f"ARI {ari:.3f}; {long}"}
 
 
-def run_pipeline(adata: Any, stages: dict[str, float]) -> None:
-    """Graph, factors, domains and the foundation's metrics, as the published form computes them."""
+def run_pipeline(adata: Any, stages: dict[str, float], n_landmarks: int | None = None) -> None:
+    """Graph, factors, domains and the foundation's metrics, as the published form computes them; with landmarks no graph is stored."""
 
     import spanmf as sn
 
@@ -270,8 +272,8 @@ def run_pipeline(adata: Any, stages: dict[str, float]) -> None:
         function(*args, **kwargs)
         stages[name] = stages.get(name, 0.0) + time.process_time() - start
 
-    stage("graph", sn.gr.contact_neighbors, adata, 20, 80, library_key="library")
-    stage("hsnmf", sn.tl.hsnmf, adata, RANK)
+    stage("graph", sn.gr.contact_neighbors, adata, 20, 80, library_key="library", store=n_landmarks is None)
+    stage("hsnmf", sn.tl.hsnmf, adata, RANK, n_landmarks=n_landmarks)
     m = sn.metrics
     stage("metrics", m.reconstruction_error, adata, "hsnmf")
     stage("metrics", m.explained_variance, adata, "hsnmf")

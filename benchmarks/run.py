@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import resource
@@ -45,7 +44,7 @@ PACKAGES = (
 )  # fmt: skip
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FAILED, WORSE = 1, 3
-PATIENCE = 5  # wall seconds for each second of CPU that a measurement may take
+PATIENCE = 8  # wall seconds for each second of CPU that a measurement may take
 
 
 def main() -> int:
@@ -120,7 +119,7 @@ def measure(task: tuple, group: Group, args: argparse.Namespace, before: list[Ro
     rows: list[Row] = []
     for who in [w for w in known if not args.quick or not group.quick_who or w in group.quick_who]:
         row = {"measurement": name, "who": who, "sizes": sizes} | where | {"load": _load()}
-        if reason := forecast(row, before, group.cap_s, args.max_gib):
+        if reason := not_begun(row, before):
             row["left_out"] = reason
         else:
             row |= in_process(group, task, who, rows, threads, args.max_gib)
@@ -129,28 +128,40 @@ def measure(task: tuple, group: Group, args: argparse.Namespace, before: list[Ro
 
 
 def in_process(group: Group, task: tuple, who: str, rows: list[Row], threads: int, max_gib: float) -> Row:
-    """One measurement, its row or why there is none."""
+    """One measurement, its row or why there is none; ``process_cpu_s`` counts imports and making the data as well."""
     command = [sys.executable, str(HERE / f"{group.module}.py"), task[0], who, *map(str, task[1:])]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     child = subprocess.Popen(
         command, env=os.environ | dict.fromkeys(THREADS, str(threads)), text=True, start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: limit(max_gib, group.cap_s),
     )  # fmt: skip
+    clock = ""
     try:
         text, errors = child.communicate(json.dumps([r for r in rows if "wall_s" in r]), timeout=PATIENCE * group.cap_s)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-        return {"ended": f"over {PATIENCE * group.cap_s:.0f} s"}
+        text, errors = child.communicate()
+        clock = f"over {PATIENCE * group.cap_s:.0f} s by the clock"
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = {
+        "process_cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "process_wall_s": time.perf_counter() - start,
+    }
+    return spent | ({"ended": clock} if clock else outcome(child.returncode, text, errors, group.cap_s, max_gib))
+
+
+def outcome(code: int, text: str, errors: str, cap_s: float, max_gib: float) -> Row:
+    """What a process gave, or how it ended."""
     last = (errors.strip().splitlines() or [""])[-1]
-    if child.returncode == 0:
+    if code == 0:
         return json.loads(text.strip().splitlines()[-1])
     if LEFT_OUT in errors:
         return {"left_out": errors[errors.rindex(LEFT_OUT) + len(LEFT_OUT) :].strip()[:500]}
-    if child.returncode == -signal.SIGXCPU:
-        return {"ended": f"over {group.cap_s:.0f} s of CPU"}
-    if child.returncode in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT) or "MemoryError" in last:
+    if code == -signal.SIGXCPU:
+        return {"ended": f"over {cap_s:.0f} s of CPU"}
+    if code in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT) or "MemoryError" in last:
         return {"ended": f"memory, with {max_gib:.0f} GiB at most"}
-    return {"failed": errors[-2000:] or f"exit code {child.returncode}"}
+    return {"failed": errors[-2000:] or f"exit code {code}"}
 
 
 def store(row: Row, out: Path) -> None:
@@ -160,34 +171,15 @@ def store(row: Row, out: Path) -> None:
         file.write_text(json.dumps(row, indent=1))
 
 
-def forecast(row: Row, before: list[Row], cap_s: float, max_gib: float) -> str:
-    """Why a measurement need not be begun: a smaller one of the same kind came to an end, or came near enough to it."""
+def not_begun(row: Row, before: list[Row]) -> str:
+    """Why a measurement need not be begun: a smaller one of the same kind was begun, and its limits ended it."""
     kind = (row["measurement"], row["who"], row["sizes"][1:])
-    smaller = [
-        r for r in before if (r["measurement"], r["who"], r["sizes"][1:]) == kind and r["sizes"][0] < row["sizes"][0]
-    ]
-    if not smaller:
-        return ""
-    last = max(smaller, key=lambda r: r["sizes"][0])
-    if reason := last.get("ended") or (last.get("left_out") if "wall_s" not in last else ""):
-        return reason if "at " in reason else f"{reason} at {last['sizes'][0]:,}"
-    if "wall_s" not in last:
-        return ""
-    times = row["sizes"][0] / last["sizes"][0]
-    if last["cpu_s"] * times ** growth(smaller) > cap_s:
-        return f"over {cap_s:.0f} s of CPU: {last['cpu_s']:.0f} s at {last['sizes'][0]:,}"
-    if last.get("rise_gib", 0.0) * times > max_gib:
-        return f"memory: {last['rise_gib']:.1f} GiB more at {last['sizes'][0]:,}"
-    return ""
-
-
-def growth(rows: list[Row]) -> float:
-    """Exponent of the CPU time between the two largest sizes, at least 1."""
-    two = sorted((r for r in rows if r.get("cpu_s", 0) > 0), key=lambda r: r["sizes"][0])[-2:]
-    if len(two) < 2 or two[0]["sizes"] == two[1]["sizes"]:
-        return 1.0
-    small, large = two
-    return max(1.0, math.log(large["cpu_s"] / small["cpu_s"]) / math.log(large["sizes"][0] / small["sizes"][0]))
+    ended = [
+        r for r in before
+        if "ended" in r and (r["measurement"], r["who"], r["sizes"][1:]) == kind and r["sizes"][0] < row["sizes"][0]
+    ]  # fmt: skip
+    first = min(ended, key=lambda r: r["sizes"][0], default=None)
+    return f"{first['ended']}, at {first['sizes'][0]:,}" if first else ""
 
 
 def limit(max_gib: float, cap_s: float) -> None:
