@@ -2,30 +2,27 @@
 
     python benchmarks/out_of_core.py make 10_000_000 cells.zarr            # generated 250,000 at a time, 1.5 GiB at most
     python benchmarks/out_of_core.py fit cells.zarr                        # wall, CPU, peak memory, passes, explained variance
-    python benchmarks/out_of_core.py compare 500_000                       # blocks in memory and on disk against X in memory
-    python benchmarks/out_of_core.py workers 1_000_000                     # a cluster of two workers against one
+    python benchmarks/run.py --only 'out_of_core,workers'                  # blocks against X in memory, two workers against one (large.py)
 
 A limit of 4 GiB, page cache included (cgroup of version 1; version 2: memory.max and cgroup.procs):
 
     mkdir /sys/fs/cgroup/memory/four && echo 4G > /sys/fs/cgroup/memory/four/memory.limit_in_bytes
     sh -c 'echo $$ > /sys/fs/cgroup/memory/four/cgroup.procs; exec python benchmarks/out_of_core.py fit cells.zarr'
 
-Every measurement prints a line of JSON. Times mean little beside other work: compare CPU seconds then.
+``fit`` prints a line of JSON. Times mean little beside other work: compare CPU seconds then.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import peak_gib
 
 PIECE = 250_000  # cells that are generated together
 BLOCK = 100_000  # cells of a block
@@ -56,6 +53,16 @@ def make(n: int, path: Path) -> None:
         print(first + adata.n_obs, flush=True)
 
 
+def make_hard(n: int, path: Path) -> None:
+    """Write programmes that share most genes, whose fit takes many passes; all are in memory at once."""
+    import anndata as ad
+    import zarr
+    from foundation import nmf_data
+
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    ad.io.write_elem(root, "X", nmf_data(n, "hard", 0), dataset_kwargs={"chunks": (CHUNK,)})
+
+
 def lazily(path: Path) -> Any:
     """The table, with X on disk."""
     import anndata as ad
@@ -67,83 +74,39 @@ def lazily(path: Path) -> Any:
     return ad.AnnData(X, obs=pd.DataFrame(index=pd.RangeIndex(X.shape[0]).astype(str)))
 
 
-def cpu() -> float:
-    return sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in SELF_AND_CHILDREN)
+def cpu(client: Any = None) -> np.ndarray:
+    """CPU seconds so far: this process, and the workers of a cluster one by one."""
+    return np.array([time.process_time(), *(client.run(time.process_time).values() if client else ())])
 
 
-SELF_AND_CHILDREN = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-
-
-def fit(adata: Any, what: str, repeats: int = 1) -> dict[str, Any]:
-    """Best of some runs."""
+def fit(adata: Any, what: str, repeats: int = 1, client: Any = None) -> dict[str, Any]:
+    """Best of some runs, by the clock where workers share the work."""
     import spanmf as sn
 
     best: dict[str, Any] = {}
+    by = "wall_s" if client else "cpu_s"
     for _ in range(repeats):
-        wall, spent = time.perf_counter(), cpu()
+        wall, before = time.perf_counter(), cpu(client)
         sn.tl.nmf(adata, RANK)
-        row = {"wall_s": time.perf_counter() - wall, "cpu_s": cpu() - spent}
-        if not best or row["cpu_s"] < best["cpu_s"]:
+        wall, spent = time.perf_counter() - wall, cpu(client) - before
+        row = {"wall_s": wall, "cpu_s": spent.sum(), "own_cpu_s": spent[0], "workers_cpu_s": spent[1:].tolist()}
+        if not best or row[by] < best[by]:
             best = row
     run = adata.uns["nmf"]
     row = {
         "what": what, "cells": adata.n_obs, **best, "passes": int(run["n_iter"]), "objective": float(run["trace"][-1]),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "load": os.getloadavg()[0],
+        "peak_gib": peak_gib(), "load": os.getloadavg()[0],
     }  # fmt: skip
     print(json.dumps(row), flush=True)
     return row
-
-
-def compare(n: int, folder: Path) -> None:
-    """X in memory, in blocks in memory, and in blocks on disk: what the blocks cost."""
-    import spanmf as sn
-
-    path = folder / "cells.zarr"
-    make(n, path)
-    table = lazily(path)
-    on_disk = table.X
-    whole = table.copy()
-    whole.X = on_disk.compute()
-    sn.tl.nmf(whole[:2000].copy(), RANK)  # compiles
-    rows = [fit(whole, "X in memory", 3)]
-    table.X = on_disk.persist()
-    rows.append(fit(table, "blocks in memory", 3))
-    table.X = on_disk
-    rows.append(fit(table, "blocks on disk", 3))
-    for row in rows[1:]:
-        over = {key: row[key] / rows[0][key] - 1 for key in ("wall_s", "cpu_s", "objective")}
-        print(json.dumps({"what": row["what"], "over in memory": over}), flush=True)
-
-
-def workers(n: int, folder: Path) -> None:
-    """A cluster of one worker and of two, the blocks in their memory."""
-    from distributed import Client, LocalCluster, wait
-
-    path = folder / "cells.zarr"
-    make(n, path)
-    times = []
-    for count in (1, 2):
-        with LocalCluster(n_workers=count, threads_per_worker=1) as cluster, Client(cluster) as client:
-            table = lazily(path)
-            table.X = client.persist(table.X)
-            wait(table.X)
-            fit(table, "warm up")
-            times.append(fit(table, f"{count} workers", 3)["wall_s"])
-    print(json.dumps({"two workers over one": times[0] / times[1]}), flush=True)
 
 
 def main() -> None:
     what, given = sys.argv[1:3]
     if what == "make":
         make(int(given), Path(sys.argv[3]))
-    elif what == "fit":
-        fit(lazily(Path(given)), "blocks on disk")
     else:
-        folder = Path(tempfile.mkdtemp())
-        try:
-            {"compare": compare, "workers": workers}[what](int(given), folder)
-        finally:
-            shutil.rmtree(folder)
+        fit(lazily(Path(given)), "blocks on disk")
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ def select(peers: list, n: int, kind: str, k: int, first: int, loss: str, n_seed
         "most_stable": most_stable,
         "exact": int((off == 0).sum()),
         "one_off": int((off <= 1).sum()),
-        "notes": f"planted {k}: {int((off == 0).sum())} of {n_seeds} right, {int((off <= 1).sum())} right or one off: {found}; "
-        f"elbow {near['elbow']}, most stable {near['stability']} of {n_seeds} right or one off",
+        "notes": f"right or one off in {int((off <= 1).sum())} of {n_seeds}, right in {int((off == 0).sum())}; "
+        f"the elbow is right or one off in {near['elbow']}, the most stable rank in {near['stability']}",
     }
 
 

@@ -142,7 +142,7 @@ def test_markdown_says_what_is_worse(bench: SimpleNamespace, rows: list[dict]) -
     text = bench.report.as_markdown(bench.report.lines(rows))
     table = [line.split(" | ") for line in text.splitlines() if line.startswith("| 20,000")]
     assert len(table) == 3
-    assert {len(cells) for cells in table} == {text.splitlines()[2].count(" | ") + 1}
+    assert {len(cells) for cells in table} == {text.splitlines()[4].count(" | ") + 1}
     assert "**WORSE: 2 of 3 as good" in text
     assert "3.0 (2.0–4.0)" in text
     assert "no interpreter" in text
@@ -327,10 +327,23 @@ def test_short_work_is_repeated(bench: SimpleNamespace) -> None:
     assert spent["peak_gib"] > 0
 
 
+def test_a_peers_script_answers_in_its_last_line_or_says_what_failed(
+    bench: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.common, "HERE", tmp_path)
+    (tmp_path / "peer.py").write_text("import sys; print('talk'); print('{\"got\": \"' + sys.argv[1] + '\"}')")
+    (tmp_path / "broken.py").write_text("raise OSError('on purpose')")
+    assert bench.common.peer_script(sys.executable, "peer.py", 5) == {"got": "5"}
+    with pytest.raises(SystemExit, match="broken.py failed(?s:.*)on purpose"):
+        bench.common.peer_script(sys.executable, "broken.py")
+
+
 def test_ratio_of_wall_times_where_cpu_says_nothing(bench: SimpleNamespace) -> None:
     pair = [
         row("one worker", 3.0, 10, measurement="workers"),
         row("spanmf", 2.0, 10, measurement="workers", wall_s=3.0),
     ]
     text = bench.report.as_markdown(bench.report.lines(pair))
-    assert "2.00 (wall)" in text
+    assert "| clock ÷ ours |" in text
+    assert "| one worker | 3 | 6 | 1.5 | 2.00 |" in text
+    assert "CPU ÷ ours" not in text
