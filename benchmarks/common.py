@@ -44,6 +44,15 @@ def peer_python(variable: str, *packages: str) -> str:
     return python
 
 
+def peer_script(python: str, script: str, *arguments: Any) -> dict[str, Any]:
+    """Run a script of this folder in a peer's interpreter; what it says in the last line it prints."""
+    command = [python, str(HERE / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{script} failed in {python}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def real_table(name: str) -> Path:
     """Path of a real table; else left out."""
     path = DATA / name

@@ -6,9 +6,6 @@ interpreter that has ``cnmf``; without it the peer is left out. Called by ``run.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from functools import cache
@@ -16,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from common import HERE, Measurements, main, peer_python, real_table, timed
+from common import Measurements, main, peer_python, peer_script, real_table, timed
 
 RANKS = (5, 8, 10, 12, 15)
 
@@ -57,11 +54,7 @@ def cnmf_peer(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
         adata.X = adata.X.astype(np.float64)
         adata.write_h5ad(f"{folder}/counts.h5ad")
         Path(f"{folder}/genes.txt").write_text("\n".join(adata.var_names))
-        command = [python, HERE / "cnmf_peer.py", f"{folder}/counts.h5ad", folder, peer_restarts, *RANKS]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(done.stderr[-2000:])
-        out = json.loads(done.stdout.strip().splitlines()[-1])
+        out = peer_script(python, "cnmf_peer.py", f"{folder}/counts.h5ad", folder, peer_restarts, *RANKS)
         spectra = {
             k: pd.read_csv(f"{folder}/run/run.spectra.k_{k}.dt_0_5.consensus.txt", sep="\t", index_col=0) for k in RANKS
         }

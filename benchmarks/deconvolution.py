@@ -22,9 +22,7 @@ times the types' mRNA content.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from common import Measurements, main, peer_python, real_table, timed
+from common import Measurements, main, peer_python, peer_script, real_table, timed
 
 FIVE = ("Acinar cells", "Cancer clone A", "Endocrine cells", "Fibroblasts", "Ductal - terminal ductal like")
 PAPER_ORDER = {  # which of the five shares each type has
@@ -263,17 +261,20 @@ def nnls_reference(section: Section) -> np.ndarray:
 def flashdeconv(section: Section) -> tuple[np.ndarray, dict[str, float]]:
     """FlashDeconv with its defaults, in an interpreter that has it (it pins an older numba); its own seconds, after a warm-up."""
     python = peer_python("SPANMF_FLASHDECONV_PYTHON", "flashdeconv")
+    rest = {"B": section.B, "coords": section.coords}
+    return elsewhere(python, "flashdeconv_peer.py", {"X": section.X}, rest)
+
+
+def elsewhere(
+    python: str, script: str, sparse: dict[str, sp.csr_matrix], dense: dict[str, np.ndarray], *arguments: str
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Shares by a peer's script in its own interpreter, which gets a folder with the arrays, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        sp.save_npz(f"{folder}/X.npz", section.X.tocsr())
-        np.savez(f"{folder}/rest.npz", B=section.B, coords=section.coords)
-        done = subprocess.run(
-            [python, str(Path(__file__).with_name("flashdeconv_peer.py")), folder],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            msg = f"FlashDeconv failed in {python}: {done.stderr[-1500:]}"
-            raise RuntimeError(msg)
-        return np.load(f"{folder}/V.npy"), json.loads(done.stdout.strip().splitlines()[-1])
+        for name, matrix in sparse.items():
+            sp.save_npz(f"{folder}/{name}.npz", sp.csr_matrix(matrix))
+        np.savez(f"{folder}/rest.npz", **dense)
+        spent = peer_script(python, script, folder, *arguments)
+        return np.load(f"{folder}/V.npy"), spent
 
 
 # --- ours -------------------------------------------------------------------------------------------------------------

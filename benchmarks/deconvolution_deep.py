@@ -7,10 +7,7 @@ a CPU (``scvi_peer.py``, ``tangram_peer.py`` say how).
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +24,7 @@ from deconvolution import (
     Section,
     _table,
     best_error,
+    elsewhere,
     flashdeconv,
     nnls,
     nnls_reference,
@@ -59,26 +57,11 @@ def reference_cells(section: Section) -> tuple[sp.csr_matrix, np.ndarray]:
     return table.X[known], np.array([FIVE.index(name) for name in names[known]])
 
 
-def elsewhere(section: Section, python: str, script: str, *arguments: str) -> tuple[np.ndarray, Spent]:
-    """Shares by a peer's script in its own interpreter, and its seconds."""
-    counts, codes = reference_cells(section)
-    with tempfile.TemporaryDirectory() as folder:
-        sp.save_npz(f"{folder}/X.npz", section.X.tocsr())
-        sp.save_npz(f"{folder}/cells.npz", sp.csr_matrix(counts))
-        np.savez(f"{folder}/rest.npz", types=codes)
-        done = subprocess.run(
-            [python, str(Path(__file__).with_name(script)), folder, *arguments],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            msg = f"{script} failed: {done.stderr[-1500:]}"
-            raise RuntimeError(msg)
-        return np.load(f"{folder}/V.npy"), json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def deep(variable: str, package: str, script: str, *arguments: str) -> Callable[[Section], tuple[np.ndarray, Spent]]:
     def method(section: Section) -> tuple[np.ndarray, Spent]:
-        return elsewhere(section, peer_python(variable, package), script, *arguments)
+        counts, codes = reference_cells(section)
+        python = peer_python(variable, package)
+        return elsewhere(python, script, {"X": section.X, "cells": counts}, {"types": codes}, *arguments)
 
     return method
 

@@ -15,16 +15,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from functools import cache
 
 import numpy as np
 import scipy.sparse as sp
-from common import HERE, Measurements, main, peer_python, real_table, timed
+from common import Measurements, main, peer_python, peer_script, real_table, timed
 
 RANK = 12  # of the run that is timed
 TYPES_RANK = 20  # twice the types; chosen, like all that is ours, on seeds below 100
@@ -313,11 +310,8 @@ def mofa(views: dict[str, np.ndarray], k: int, seed: int = 0) -> tuple[np.ndarra
     python = peer_python("SPANMF_MOFA_PYTHON", "mofapy2")
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/views.npz", **views)
-        command = [python, str(HERE / "mofa_peer.py"), folder, str(k), str(seed)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(done.stderr[-2000:])
-        return np.load(f"{folder}/Z.npy"), json.loads(done.stdout.strip().splitlines()[-1])
+        spent = peer_script(python, "mofa_peer.py", folder, k, seed)
+        return np.load(f"{folder}/Z.npy"), spent
 
 
 def mofa_types(peers: list, n: int, percent: int, seed: int) -> dict:

@@ -42,38 +42,33 @@ def tables(folder: str) -> tuple[ad.AnnData, ad.AnnData]:
     return cells[np.asarray(cells.X.sum(1)).ravel() > 0].copy(), spots
 
 
-def stereoscope(cells: ad.AnnData, spots: ad.AnnData, epochs: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
-    RNAStereoscope.setup_anndata(cells, labels_key="type")
-    reference = RNAStereoscope(cells)
+def shares(
+    of_cells: type, of_spots: type, options: dict, cells: ad.AnnData, spots: ad.AnnData, epochs: tuple[int, int]
+) -> tuple[np.ndarray, list[str]]:
+    """A model of the cells, then one of the spots that stands on it."""
+    of_cells.setup_anndata(cells, labels_key="type")
+    reference = of_cells(cells, **options)
     reference.train(max_epochs=epochs[0], **SILENT)
-    SpatialStereoscope.setup_anndata(spots)
-    model = SpatialStereoscope.from_rna_model(spots, reference)
+    of_spots.setup_anndata(spots)
+    model = of_spots.from_rna_model(spots, reference)
     model.train(max_epochs=epochs[1], **SILENT)
     found = model.get_proportions()
     return found.to_numpy(), list(found.columns)
 
 
-def destvi(cells: ad.AnnData, spots: ad.AnnData, epochs: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
-    CondSCVI.setup_anndata(cells, labels_key="type")
-    reference = CondSCVI(cells, weight_obs=False, prior="mog")
-    reference.train(max_epochs=epochs[0], **SILENT)
-    DestVI.setup_anndata(spots)
-    model = DestVI.from_rna_model(spots, reference)
-    model.train(max_epochs=epochs[1], **SILENT)
-    found = model.get_proportions()
-    return found.to_numpy(), list(found.columns)
-
-
-METHODS = {"Stereoscope": (stereoscope, (400, 2000)), "DestVI": (destvi, (300, 2500))}
+METHODS = {
+    "Stereoscope": (RNAStereoscope, SpatialStereoscope, {}, (400, 2000)),
+    "DestVI": (CondSCVI, DestVI, {"weight_obs": False, "prior": "mog"}, (300, 2500)),
+}
 
 
 if __name__ == "__main__":
     folder, who = sys.argv[1:]
     cells, spots = tables(folder)
     scvi.settings.seed = 0
-    method, epochs = METHODS[who]
+    of_cells, of_spots, options, epochs = METHODS[who]
     wall, cpu = time.perf_counter(), time.process_time()
-    V, types = method(cells, spots, epochs)
+    V, types = shares(of_cells, of_spots, options, cells, spots, epochs)
     spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     out = np.zeros((len(V), int(np.load(f"{folder}/rest.npz")["types"].max()) + 1))
     out[:, [int(t) for t in types]] = V

@@ -50,6 +50,17 @@ def small_tissue(n: int = 400, n_genes: int = 60, n_domains: int = 4, *, dim: in
     )
 
 
+def typed_cells(types: list[str], n: int = 240, p: int = 150, seed: int = 0) -> ad.AnnData:
+    """Counts of single cells, as many of each type; ``obs``: "type"."""
+    rng = np.random.default_rng(seed)
+    B = rng.gamma(0.5, 1, p) * np.exp(rng.normal(0, 1.2, (len(types), p))) * 3
+    codes = np.arange(n) % len(types)
+    cells = ad.AnnData(sp.csr_matrix(rng.poisson(B[codes]).astype(np.float32)))
+    cells.var_names = [f"Gene{j}" for j in range(p)]
+    cells.obs["type"] = pd.Categorical(np.array(types)[codes])
+    return cells
+
+
 def with_slots(adata: ad.AnnData, *, n_components: int = 4) -> ad.AnnData:
     """Add a contact graph and factors "nmf" and "snmf" by hand, in the shape that the package writes."""
     coords = adata.obsm["spatial"]

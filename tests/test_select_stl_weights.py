@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from support import typed_cells
 
 import spanmf as sn
 from spanmf.core import _stl_tune
@@ -19,19 +20,9 @@ from spanmf.core._stl_spots import Cells
 NAMES = ["reference_weight", "graph_weight", "region_weight"]
 
 
-def make_cells(n: int = 90, p: int = 120, seed: int = 0) -> ad.AnnData:
-    rng = np.random.default_rng(seed)
-    B = rng.gamma(0.5, 1, p) * np.exp(rng.normal(0, 1.2, (3, p))) * 3
-    codes = np.arange(n) % 3
-    cells = ad.AnnData(sp.csr_matrix(rng.poisson(B[codes]).astype(np.float32)))
-    cells.var_names = [f"Gene{j}" for j in range(p)]
-    cells.obs["type"] = pd.Categorical(np.array(["a", "b", "c"])[codes])
-    return cells
-
-
 @pytest.fixture(scope="module")
 def cells() -> ad.AnnData:
-    return make_cells()
+    return typed_cells(["a", "b", "c"], 90, 120)
 
 
 @pytest.fixture

@@ -11,22 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from support import typed_cells
 
 import spanmf as sn
 from spanmf._reference import match_genes
 from spanmf.core import _ops, _stl_poisson
 
 TYPES = ["Acinar", "M/TC", "T cells"]
-
-
-def make_cells(n: int = 240, p: int = 150, seed: int = 0) -> ad.AnnData:
-    rng = np.random.default_rng(seed)
-    B = rng.gamma(0.5, 1, p) * np.exp(rng.normal(0, 1.2, (3, p))) * 3
-    codes = np.arange(n) % 3
-    cells = ad.AnnData(sp.csr_matrix(rng.poisson(B[codes]).astype(np.float32)))
-    cells.var_names = [f"Gene{j}" for j in range(p)]
-    cells.obs["type"] = pd.Categorical(np.array(TYPES)[codes])
-    return cells
 
 
 def make_section(cells: ad.AnnData, n: int = 64, seed: int = 1) -> ad.AnnData:
@@ -45,7 +36,7 @@ def make_section(cells: ad.AnnData, n: int = 64, seed: int = 1) -> ad.AnnData:
 
 @pytest.fixture
 def cells() -> ad.AnnData:
-    return make_cells()
+    return typed_cells(TYPES)
 
 
 @pytest.fixture
@@ -153,7 +144,7 @@ def test_counts_are_copied_once_at_most(monkeypatch: pytest.MonkeyPatch, dtype, 
     monkeypatch.setattr(_stl_poisson, "LEARNING_SPOTS", 100)
     monkeypatch.setattr(_ops, "VALUES", 1 << 14)
     monkeypatch.setattr(_ops, "COPIED_ROWS", 256)
-    cells = make_cells(p=400)
+    cells = typed_cells(TYPES, p=400)
     section = make_section(cells, n=5000)
     section.X = section.X.astype(dtype)
     section.X.data[section.X.indices == 7] = 0  # a gene that no spot has is no reason for a copy
