@@ -93,9 +93,8 @@ def _style(who: str) -> dict[str, Any]:
 
 
 def _end(rows: list[Row]) -> str:
-    """Why a curve ends."""
-    last = rows[-1]
-    reason = str(last.get("ended") or last.get("left_out") or "")
+    """What ended the measurement after the last."""
+    reason = next((str(r["ended"]) for r in rows if "ended" in r), "")
     if "memory" in reason:
         return "then: memory"
     return "then: over 10 min" if reason.startswith("over") else ""

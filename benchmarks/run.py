@@ -5,7 +5,8 @@
     python benchmarks/run.py --docs             # the pages and figures of the docs from all results at hand
 
 Every measurement runs in a process of its own (peak memory is that of the process), ours and the peers' on the same data and
-number of threads in the same run, after a warm-up that compiles. All must reach the same quality before times compare: a
+number of threads in the same run, after a warm-up that compiles; in the quick form these are copies of one that has imported the packages
+(so peak memory counts all of them). All must reach the same quality before times compare: a
 result of ours that is worse than the best peer's says so in the table. Results go to ``benchmarks/results``: one JSON file
 a measurement, and ``tables.json`` with the ratios.
 
@@ -16,15 +17,20 @@ table that is not there) is named with its reason and is no failure.
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import multiprocessing
 import os
 import platform
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from importlib import import_module
@@ -34,6 +40,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import common  # noqa: E402
 from common import DATA, LEFT_OUT  # noqa: E402
 from groups import GROUPS, Group, Row, judge  # noqa: E402
 from report import as_markdown, lines, stored, write_pages, write_tables  # noqa: E402
@@ -43,6 +50,17 @@ PACKAGES = (
     "torch",
 )  # fmt: skip
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+HEAVY = (
+    "spanmf",
+    "scanpy",
+    "sklearn.decomposition",
+    "sklearn.cluster",
+    "umap",
+    "squidpy",
+    "networkit",
+    "igraph",
+    "dask.array",
+)
 FAILED, WORSE = 1, 3
 PATIENCE = 8  # wall seconds for each second of CPU that a measurement may take
 
@@ -84,6 +102,8 @@ def main() -> int:
 def run(tasks: list[tuple], args: argparse.Namespace, out: Path) -> int:
     """Measure, store, judge and print."""
     start, done, failures = time.perf_counter(), [], 0
+    if args.quick:
+        imported(args.threads)
     for task in tasks:
         print(" ".join(map(str, task)), "…", flush=True)
         group = GROUPS[task[0]]
@@ -103,9 +123,10 @@ def run(tasks: list[tuple], args: argparse.Namespace, out: Path) -> int:
     worse = [row for row in done if row["who"] == "spanmf" and row.get("same") is False]
     for row in worse:
         print(f"WORSE THAN THE PEER: {row['measurement']} {row['sizes']}: {row['judged']}")
-    took = time.perf_counter() - start
+    spent = sum(sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(
-        f"{len(done)} measurements, {failures} failed, {len(worse)} worse than the peer, {took:.0f} s, load {_load()}"
+        f"{len(done)} measurements, {failures} failed, {len(worse)} worse than the peer, {time.perf_counter() - start:.0f} s, "
+        f"{spent:.0f} s of CPU, load {_load()}"
     )
     return FAILED if failures else WORSE if worse else 0
 
@@ -122,37 +143,85 @@ def measure(task: tuple, group: Group, args: argparse.Namespace, before: list[Ro
         if reason := not_begun(row, before):
             row["left_out"] = reason
         else:
-            row |= in_process(group, task, who, rows, threads, args.max_gib)
+            copied = args.quick and threads == args.threads
+            row |= in_process(group, task, who, rows, threads, args.max_gib, copied=copied)
         rows.append(row)
         yield row
 
 
-def in_process(group: Group, task: tuple, who: str, rows: list[Row], threads: int, max_gib: float) -> Row:
+def in_process(
+    group: Group, task: tuple, who: str, rows: list[Row], threads: int, max_gib: float, *, copied: bool = False
+) -> Row:
     """One measurement, its row or why there is none; ``process_cpu_s`` counts imports and making the data as well."""
-    command = [sys.executable, str(HERE / f"{group.module}.py"), task[0], who, *map(str, task[1:])]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    child = subprocess.Popen(
-        command, env=os.environ | dict.fromkeys(THREADS, str(threads)), text=True, start_new_session=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: limit(max_gib, group.cap_s),
-    )  # fmt: skip
-    clock = ""
-    try:
-        text, errors = child.communicate(json.dumps([r for r in rows if "wall_s" in r]), timeout=PATIENCE * group.cap_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        text, errors = child.communicate()
-        clock = f"over {PATIENCE * group.cap_s:.0f} s by the clock"
+    given = json.dumps([r for r in rows if "wall_s" in r])
+    code, text, errors = (forked if copied else started)(group, task, who, given, threads, max_gib)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = {
         "process_cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "process_wall_s": time.perf_counter() - start,
     }
-    return spent | ({"ended": clock} if clock else outcome(child.returncode, text, errors, group.cap_s, max_gib))
+    return spent | outcome(code, text, errors, group.cap_s, max_gib)
 
 
-def outcome(code: int, text: str, errors: str, cap_s: float, max_gib: float) -> Row:
+def started(
+    group: Group, task: tuple, who: str, given: str, threads: int, max_gib: float
+) -> tuple[int | None, str, str]:
+    """A new process: its exit code (None: out of patience), output and errors."""
+    command = [sys.executable, str(HERE / f"{group.module}.py"), task[0], who, *map(str, task[1:])]
+    child = subprocess.Popen(
+        command, env=os.environ | dict.fromkeys(THREADS, str(threads)), text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: limit(max_gib, group.cap_s),
+    )  # fmt: skip
+    try:
+        text, errors = child.communicate(given, timeout=PATIENCE * group.cap_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        return None, *child.communicate()
+    return child.returncode, text, errors
+
+
+def forked(
+    group: Group, task: tuple, who: str, given: str, threads: int, max_gib: float
+) -> tuple[int | None, str, str]:
+    """The same in a copy of this process, which has imported what takes long (:func:`imported`)."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+
+        def measured() -> None:
+            os.setsid()
+            limit(max_gib, group.cap_s)
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))
+            sys.stdin, sys.argv = io.StringIO(given), [group.module, task[0], who, *map(str, task[1:])]
+            common.main(import_module(group.module).MEASUREMENTS)
+
+        child = multiprocessing.get_context("fork").Process(target=measured)
+        child.start()
+        child.join(PATIENCE * group.cap_s)
+        code = child.exitcode
+        if code is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.join()
+        for file in (out, err):
+            file.seek(0)
+        return code, out.read(), err.read()
+
+
+def imported(threads: int) -> None:
+    """Import here what most measurements import: 3 s of CPU each that the quick form saves."""
+    os.environ |= dict.fromkeys(THREADS, str(threads))
+    warnings.simplefilter("ignore")
+    for name in HEAVY:
+        with suppress(ImportError):
+            import_module(name)
+
+
+def outcome(code: int | None, text: str, errors: str, cap_s: float, max_gib: float) -> Row:
     """What a process gave, or how it ended."""
     last = (errors.strip().splitlines() or [""])[-1]
+    if code is None:
+        return {"ended": f"over {PATIENCE * cap_s:.0f} s by the clock"}
     if code == 0:
         return json.loads(text.strip().splitlines()[-1])
     if LEFT_OUT in errors:

@@ -206,23 +206,41 @@ def test_scaling_tissue_of_pieces(bench: SimpleNamespace, tmp_path: Path, monkey
 # --- running ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
-import json, sys
-measurement, who, n = sys.argv[1:]
-before = json.loads(sys.stdin.read())
-if who == "absent":
-    sys.exit("left out: no such package")
-if who == "broken":
+import sys
+
+from common import left_out, main
+
+
+def ours(before, n):
+    print("chatter")
+    return {"wall_s": 2.0, "cpu_s": 1.0, "before": len(before)}
+
+
+def broken(before, n):
     raise RuntimeError("broken on purpose")
-if who == "large":
-    bytearray(2 << 30)
-if who == "slow":
+
+
+def slow(before, n):
     while True:
         pass
-print("chatter")
-print(json.dumps({"measurement": measurement, "who": who, "sizes": [int(n)], "wall_s": 2.0, "cpu_s": 1.0, "before": len(before)}))
+
+
+MEASUREMENTS = {
+    "made up": {
+        "spanmf": ours,
+        "absent": lambda before, n: left_out("no such package"),
+        "broken": broken,
+        "large": lambda before, n: bytearray(2 << 30),
+        "slow": slow,
+    }
+}
+if __name__ == "__main__":
+    main(MEASUREMENTS)
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize(
     ("who", "key", "said"),
     [
@@ -234,19 +252,28 @@ print(json.dumps({"measurement": measurement, "who": who, "sizes": [int(n)], "wa
     ],
 )
 def test_a_measurement_and_how_it_may_end(
-    bench: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, key: str, said: object
+    bench: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    who: str,
+    key: str,
+    said: object,
+    copied: bool,
 ) -> None:
     (tmp_path / "made_up.py").write_text(SCRIPT)
     monkeypatch.setattr(bench.run, "HERE", tmp_path)
     monkeypatch.setattr(bench.run, "PATIENCE", 100)  # a busy machine may give little CPU in a second
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER))
     group = bench.groups.Group("made up", "made_up", "nothing", quick=((10,),), full=((10,),), cap_s=1.0)
-    got = bench.run.in_process(group, ("made_up", 10), who, [row("peer", 1.0, 10)], 1, 1.0)
+    got = bench.run.in_process(group, ("made up", 10), who, [row("peer", 1.0, 10)], 1, 1.0, copied=copied)
     assert said == got[key] if isinstance(said, int) else said in got[key]
+    assert got["process_wall_s"] > 0
 
 
 def run_with(bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, out: Path, **results: dict) -> int:
     """``run.py --only graph`` where measurements give these rows."""
-    monkeypatch.setattr(bench.run, "in_process", lambda group, task, who, *_: results[who.split()[0]])
+    monkeypatch.setattr(bench.run, "in_process", lambda group, task, who, *_, **__: results[who.split()[0]])
     monkeypatch.setattr(bench.run, "import_module", lambda name: getattr(bench, name))
     args = argparse.Namespace(quick=False, threads=1, max_gib=8.0)
     return bench.run.run([("graph", 100_000)], args, out)
