@@ -291,7 +291,6 @@ MEASUREMENTS: Measurements = {
     "knn": {"scipy cKDTree": knn_peer, "spanmf": knn_ours},
     "leiden": {"igraph as scanpy calls it": leiden_peer, "spanmf": leiden_ours},
     "pipeline": {"published form": pipeline_peer, "spanmf": pipeline_ours},
-    "pipeline_alone": {"spanmf": pipeline_ours},
 }
 
 

@@ -148,7 +148,7 @@ METHODS: dict[str, tuple[Callable[[ad.AnnData, int], Labels], tuple[str, ...]]] 
     "BANKSY 0.8": (partial(banksy, 0.8), ("pybanksy",)),
     "squidpy spatialleiden": (partial(niches, "spatialleiden"), ("squidpy", "spatialleiden")),
     "BANKSY 0.2": (partial(banksy, 0.2), ("pybanksy",)),
-    "PCA, Leiden": (pca_leiden, ("scanpy",)),
+    "PCA, Leiden": (pca_leiden, ("scanpy", "igraph")),
     "squidpy cellcharter": (partial(niches, "cellcharter"), ("squidpy",)),
     "squidpy utag": (partial(niches, "utag"), ("squidpy",)),
     "squidpy neighborhood": (partial(niches, "neighborhood"), ("squidpy",)),

@@ -70,6 +70,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every group in a small form")
     parser.add_argument("--only", default="", help="groups to run, separated by commas: 'nmf,graph,joint_*'")
+    parser.add_argument(
+        "--who", default="*", help="only these of each group: 'spanmf*', 'MOFA+' (default: ours and the peers)"
+    )
     parser.add_argument("--list", action="store_true", help="name the groups and their sizes, and stop")
     parser.add_argument("--max-n", type=int, default=10**9, help="leave out larger sizes")
     parser.add_argument("--min-n", type=int, default=0, help="leave out smaller sizes")
@@ -138,7 +141,8 @@ def measure(task: tuple, group: Group, args: argparse.Namespace, before: list[Ro
     where = machine(threads) | {"run": datetime.now(UTC).isoformat(timespec="seconds")}
     known = import_module(group.module).MEASUREMENTS[name]
     rows: list[Row] = []
-    for who in [w for w in known if not args.quick or not group.quick_who or w in group.quick_who]:
+    chosen = group.quick_who if args.quick and group.quick_who else tuple(known)
+    for who in [w for w in known if w in chosen and fnmatch(w, args.who)]:
         row = {"measurement": name, "who": who, "sizes": sizes} | where | {"load": _load()}
         if reason := not_begun(row, before):
             row["left_out"] = reason

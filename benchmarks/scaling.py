@@ -105,7 +105,7 @@ def piece(n: int) -> dict[str, np.ndarray]:
 
 
 def made_factors(n: int) -> dict[str, np.ndarray]:
-    """Smoothed factors, as they are and on the scale of distances."""
+    """Smoothed factors, on the scale of distances."""
     import spanmf as sn
     from spanmf.core import _scale
 
@@ -113,7 +113,7 @@ def made_factors(n: int) -> dict[str, np.ndarray]:
     sn.gr.contact_neighbors(adata, 20, 80, library_key="library", store=False)
     sn.tl.snmf(adata, RANK)
     W = adata.obsm["X_snmf"]
-    return {"W": W, "Z": _scale.rescale(W, adata.varm["snmf_loadings"].T, "gram")}
+    return {"Z": _scale.rescale(W, adata.varm["snmf_loadings"].T, "gram")}
 
 
 def made_contact(n: int) -> dict[str, np.ndarray]:
@@ -258,8 +258,12 @@ def graph_ours(peers: list, n: int) -> dict:
     return spent | {"nnz": int(adata.obsp["contact_connectivities"].nnz)}
 
 
+def weights(n: int) -> np.ndarray:
+    return np.random.default_rng(0).random((n, RANK), dtype=np.float32)
+
+
 def smoothing_peer(peers: list, n: int) -> dict:
-    A, W = matrix(stored(n, "contact"), n) + sp.eye_array(n, dtype=np.float32, format="csr"), stored(n, "factors")["W"]
+    A, W = matrix(stored(n, "contact"), n) + sp.eye_array(n, dtype=np.float32, format="csr"), weights(n)
     P = (sp.diags_array(1 / np.asarray(A.sum(1)).ravel()) @ A).astype(np.float32).tocsr()
     smooth, spent = measured(lambda: np.float32(0.4) * W + np.float32(0.6) * (P @ W))
     return spent | {"total": float(smooth.sum(dtype=np.float64))}
@@ -268,7 +272,7 @@ def smoothing_peer(peers: list, n: int) -> dict:
 def smoothing_ours(peers: list, n: int) -> dict:
     from spanmf.core import _smooth
 
-    graph, W = _smooth.as_graph(matrix(stored(n, "contact"), n)), stored(n, "factors")["W"]
+    graph, W = _smooth.as_graph(matrix(stored(n, "contact"), n)), weights(n)
     _smooth.diffuse(graph, W, 0.6, 1)
     smooth, spent = measured(lambda: _smooth.diffuse(graph, W, 0.6, 1))
     return spent | {"total": float(smooth.sum(dtype=np.float64))}

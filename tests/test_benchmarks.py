@@ -271,11 +271,13 @@ def test_a_measurement_and_how_it_may_end(
     assert got["process_wall_s"] > 0
 
 
-def run_with(bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, out: Path, **results: dict) -> int:
+def run_with(
+    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, out: Path, only: str = "*", **results: dict
+) -> int:
     """``run.py --only graph`` where measurements give these rows."""
     monkeypatch.setattr(bench.run, "in_process", lambda group, task, who, *_, **__: results[who.split()[0]])
     monkeypatch.setattr(bench.run, "import_module", lambda name: getattr(bench, name))
-    args = argparse.Namespace(quick=False, threads=1, max_gib=8.0)
+    args = argparse.Namespace(quick=False, threads=1, max_gib=8.0, who=only)
     return bench.run.run([("graph", 100_000)], args, out)
 
 
@@ -300,6 +302,12 @@ def test_exit_code_tells(
     kept = json.loads((tmp_path / "graph-100000-spanmf-1.json").read_text())
     assert {"cpu", "cores", "memory_gib", "python", "versions", "load", "command", "run"} <= set(kept)
     assert json.loads((tmp_path / "tables.json").read_text())
+
+
+def test_only_some_are_run(bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seconds = {"wall_s": 1.0, "cpu_s": 1.0, "nnz": 4}
+    assert run_with(bench, monkeypatch, tmp_path, only="spanmf*", spanmf=seconds) == 0
+    assert [f.name for f in tmp_path.glob("graph-*.json")] == ["graph-100000-spanmf-1.json"]
 
 
 def test_what_is_left_out_replaces_nothing(bench: SimpleNamespace, tmp_path: Path) -> None:
