@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from lazily import ROWS, lazy, that_fails, with_lazy
 from matplotlib import pyplot as plt
 from support import small_tissue
 
@@ -23,7 +24,7 @@ from spanmf.core import _blocks, _ops, _survey
 da = pytest.importorskip("dask.array")
 dask = pytest.importorskip("dask")
 
-N, ROWS = 3000, 700
+N = 3000
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +37,6 @@ def tissue():
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(_dask, "ROWS", ROWS)  # else a small table is one block
-
-
-def lazy(X, rows=ROWS):
-    return da.from_array(sp.csr_matrix(X), chunks=(rows, X.shape[1]), asarray=False)
-
-
-def with_lazy(adata, rows=ROWS, layer=None):
-    out = adata.copy()
-    if layer is None:
-        out.X = lazy(adata.X, rows)
-    else:
-        out.layers[layer] = lazy(adata.layers[layer], rows)
-    return out
 
 
 def same(lazily, in_memory, key, tol=3e-6):
@@ -340,17 +328,6 @@ def test_schedulers_that_cannot_share_factors_are_refused(tissue):
         sn.tl.nmf(with_lazy(tissue), 4)
 
 
-def that_fails(X):
-    """A block cannot be read. The function is local, so that it travels to workers, who cannot import this module."""
-
-    def at_the_end(block, block_info=None):
-        if block_info and block_info[0]["chunk-location"][0] == 2:
-            raise OSError("the disk is gone")
-        return block
-
-    return X.map_blocks(at_the_end, dtype=np.float32, meta=X._meta)
-
-
 FAILURE = r"Block 3 of 5 \(rows 1,400 to 2,099\) could not be worked on: OSError: the disk is gone"
 
 
@@ -388,27 +365,6 @@ def test_nothing_is_refused(tissue):
 def test_few_rows_a_block_are_mentioned(tissue, caplog):
     _dask.as_blocks(lazy(tissue.X, 20), "`adata.X`")
     assert "150 blocks of about 20 rows" in caplog.text
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    distributed = pytest.importorskip("distributed")
-    with (
-        dask.config.set(
-            {"distributed.scheduler.no-workers-timeout": "60s"}
-        ),  # a test fails, and does not wait for ever
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", worker_dashboard_address=":0"
-        ) as c,
-        distributed.Client(c, set_as_default=False) as client,
-    ):
-        yield client
-
-
-@pytest.fixture
-def client(cluster):
-    with cluster.as_current():
-        yield cluster
 
 
 @pytest.mark.parametrize("case", ["nmf", "kl", "nndsvda", "laplacian"])

@@ -220,9 +220,14 @@ def check_intensities(X: Any, name: str) -> None:
     check_matrix(X, name)
 
 
+def first_values(X: Any) -> np.ndarray:
+    """The first 100,000 stored values, of blocks some of each."""
+    return X.survey.values.head if isinstance(X, Blocks) else values_of(X)[: _survey.HEAD]
+
+
 def looks_like_counts(X: Any) -> bool:
     """Whether the values are integers and some exceed 1 (looked at on the first 100,000 stored values; of blocks on some of each)."""
-    v = X.survey.values.head if isinstance(X, Blocks) else values_of(X)[: _survey.HEAD]
+    v = first_values(X)
     v = v[v != 0]
     return bool(v.size and v.max() > 1 and np.all(v == np.round(v)))
 

@@ -68,6 +68,10 @@ class Workers:
         """The same, with W in the memory of the client."""
         return replace(self, keeps=False)
 
+    def shared(self, value: Any) -> Any:
+        """See :class:`.core._blocks.Engine`."""
+        return self.client.submit(_same, value, key=_key("common"), pure=False)
+
     def _each(self, what: str, task: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
         """Futures of a task on every block."""
         return _send(self.client, what, _on_block, [task] * len(self.roots), self.roots, self.inputs, *arguments)
@@ -120,7 +124,7 @@ class Workers:
     ) -> _ops.Statistics:  # fmt: skip
         """See :class:`.core._blocks.Engine`."""
         task = _blocks.Task(partial(_passed, kernel=kernel, k=k), X.columns)
-        common = [self.client.submit(_same, (Ht, options), key=_key("loadings"), pure=False)] * len(self.roots)
+        common = [self.shared((Ht, options))] * len(self.roots)
         cuts = [{name: v[own] for name, v in by_row.items() if v is not None} for own in X.slices]
         if isinstance(W, Spread):
             if W.age >= LINEAGE:

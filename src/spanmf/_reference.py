@@ -119,7 +119,7 @@ def warn_of_same(types: Sequence[str], B: np.ndarray) -> None:
 def check_cells(X: Any, name: str, uns: Any) -> None:
     """Cells of a reference must be counts: their depth says how sure a mean is, and logarithms do not add up."""
     _checks.check_matrix(X, name)
-    values = _checks.values_of(X)[:100_000]
+    values = _checks.first_values(X)
     if not (values != np.round(values)).any():
         return
     _refuse_logarithms(values, name, noted="log1p" in uns)
@@ -129,7 +129,7 @@ def check_cells(X: Any, name: str, uns: Any) -> None:
 def check_section(X: Any, name: str) -> None:
     """Spots may hold fractions (sums that were scaled, or made without noise), but no logarithms."""
     _checks.check_matrix(X, name)
-    values = _checks.values_of(X)[:100_000]
+    values = _checks.first_values(X)
     if (values != np.round(values)).any():
         _refuse_logarithms(values, name, noted=False)
 

@@ -62,6 +62,9 @@ class Engine(Protocol):
     def holding(self) -> Engine:
         """The same, with W in the memory of this process."""
 
+    def shared(self, value: Any) -> Any:
+        """An argument that is the same for every block, sent to where they are worked on once."""
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -93,6 +96,10 @@ class Blocks:
     def each(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
         """``function(Rows, *arguments of the block)`` for every block, in their order."""
         return self.engine.each(self, function, *arguments)
+
+    def each_with(self, function: Callable[..., Any], common: Any, *arguments: Sequence[Any]) -> list[Any]:
+        """``function(Rows, common, *arguments of the block)`` for every block, in their order."""
+        return self.each(function, [self.engine.shared(common)] * len(self.sources), *arguments)
 
     def cut(self, M: Array) -> list[Array]:
         """The rows of M (n × anything) that belong to each block."""
@@ -201,7 +208,9 @@ class InOrder:
 
 
 def _sum(a: Statistics, b: Statistics) -> Statistics:
-    return Statistics(a.xtw + b.xtw, a.wtw + b.wtw, a.w_sum + b.w_sum, a.log_term + b.log_term)
+    return Statistics(
+        a.xtw + b.xtw, a.wtw + b.wtw, a.w_sum + b.w_sum, a.log_term + b.log_term, a.prior + b.prior
+    )  # fmt: skip
 
 
 Run = Callable[[list[Callable[[], Any]]], list[Any]]
@@ -258,6 +267,9 @@ class InProcess:
 
     def holding(self) -> InProcess:
         return self
+
+    def shared(self, value: Any) -> Any:
+        return value
 
 
 def locked(kernel: Any, *arguments: Any, **options: Any) -> Statistics:

@@ -205,12 +205,16 @@ def squared_distance(W: Any, other: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one pass over X leaves: ``XᵀW`` (p × k), ``WᵀW`` (k × k), column sums of W, and ``Σ x log(WH)`` for KL."""
+    """What one pass over X leaves: ``XᵀW`` (p × k), ``WᵀW`` (k × k), column sums of W, and ``Σ x log(WH)`` for KL.
+
+    ``prior`` is what rows differ from their surroundings by, where a pass draws them there.
+    """
 
     xtw: Array
     wtw: Array
     w_sum: Array
     log_term: float = 0.0
+    prior: float = 0.0
 
 
 def n_blocks(n: int, p: int, k: int) -> int:

@@ -28,7 +28,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from . import _ops
+from ._blocks import Blocks
 from ._ops import Rows
+from ._slices import usable
 from ._stl_gaussian import fit_gaussian
 from ._stl_model import DEFAULTS, Fit, Options, Progress, Reference
 from ._stl_poisson import Poisson
@@ -52,27 +54,29 @@ def fit(
 ) -> Fit:
     """Deconvolve the spots of X (counts) by a reference (k × p); ``regions`` are codes, −1 where unknown.
 
-    ``columns`` (ascending) are those of X that belong to the p genes of the reference (``None``: all). Of X at most one copy is
-    made, of the genes in use; none where all of a float32 CSR matrix are.
+    X may be in blocks of rows, which are read in every pass. ``columns`` (ascending) are those of X that belong to the p genes of the
+    reference (``None``: all). Of a matrix in memory at most one copy is made, of the genes in use; none where all of a float32 CSR matrix
+    are, and none that is large: slices of it take its place.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    X = X.tocsr() if sp.issparse(X) else sp.csr_matrix(X)
+    if not isinstance(X, Blocks):
+        X = X.tocsr() if sp.issparse(X) else sp.csr_matrix(X)
     columns = np.arange(X.shape[1]) if columns is None else columns
     n_cells = None if reference.n_cells is None else np.asarray(reference.n_cells, dtype=np.float64)
     B = np.asarray(reference.B, dtype=np.float64)
     smoother = Smoother.of(graph, regions, len(B), options)
     likelihood, dispersion = options.likelihood, np.nan
     profiles = shrunk_profiles(B, n_cells)
-    seen = _ops.column_sums(X) > 0
+    seen = seen_in(X)
     genes = informative(seen[columns], profiles, options.n_genes)
-    rows, places = _of_columns(X, seen, columns[genes])
+    rows, places = _of_columns(X, seen, columns[genes], options.device)
     problem = Poisson(rows, _spread(profiles[:, genes], places, rows), B, n_cells, smoother, options, rng)
     if likelihood == "auto":
         dispersion = problem.dispersion()
         likelihood = "gaussian" if dispersion < UNDER_DISPERSED else "poisson"
     if likelihood == "gaussian":
         del problem, rows  # they may hold a copy of X, and here is another
-        rows, places = _of_columns(X, seen, columns)
+        rows, places = _of_columns(X, seen, columns, None)
         done = fit_gaussian(rows, _spread(B, places, rows), len(places), smoother, options, dispersion, progress)
         return done.on(np.arange(len(columns)), places)
     problem.find_platform()
@@ -80,16 +84,26 @@ def fit(
     return problem.finish(dispersion, progress).on(genes, places)
 
 
-def _of_columns(X: sp.csr_matrix, seen: Array, columns: Array) -> tuple[Rows, Array]:
-    """X for the fit, and where ``columns`` are in it: X itself where nothing was seen of all others, else a copy of them."""
+def seen_in(X: Any) -> Array:
+    """Columns with a value above 0."""
+    if isinstance(X, Blocks) and X.survey.values.low > 0:  # what is stored is above 0: no further reading
+        return X.survey.seen
+    return np.asarray(_ops.column_sums(X) > 0)
+
+
+def _of_columns(X: Any, seen: Array, columns: Array, device: str | None) -> tuple[Rows | Blocks, Array]:
+    """X for the fit, and where ``columns`` are in it: X itself where nothing was seen of all others, else these alone."""
     mask = np.zeros(X.shape[1], dtype=bool)
     mask[columns] = True
-    if seen[~mask].any():
-        return _ops.as_rows(X, mask), np.arange(len(columns))
-    return _ops.as_rows(X), columns
+    if not seen[~mask].any():
+        mask[:] = True
+    places = columns if mask.all() else np.arange(len(columns))
+    if isinstance(X, Blocks):
+        return X.select(mask), places
+    return (usable(X, mask) if device is None else _ops.as_rows(X, mask)), places  # what goes to a device is whole
 
 
-def _spread(M: Array, places: Array, X: Rows) -> Array:
+def _spread(M: Array, places: Array, X: Rows | Blocks) -> Array:
     """The columns of M at their places among those of X; zero elsewhere."""
     out = np.zeros((len(M), X.shape[1]))
     out[:, places] = M

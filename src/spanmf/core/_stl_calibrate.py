@@ -22,6 +22,7 @@ from scipy.optimize import nnls
 from scipy.sparse.csgraph import breadth_first_order
 
 from . import _ops, _stl
+from ._blocks import Blocks
 from ._stl_model import DEFAULTS, Fit, Options, Progress, Reference
 from ._stl_spots import Cells, make_spots
 
@@ -78,16 +79,25 @@ def fit(
     if found.likelihood == "gaussian":
         return _stl.fit(X, reference, options=replace(options, likelihood="gaussian"), rng=rng, **known)
     rows = patch(graph, np.flatnonzero(found.depth > 0), rng)
-    part = X[rows] if columns is None else X[rows][:, columns]
+    depth, p = _depth_of(X, rows, columns)
     made = replace(options, level=None, likelihood="poisson", platform=found.platform is not None, device=None)
     calibration = calibrate(
-        cells, found.cells[rows], np.asarray(part.sum(1)).ravel(),
-        level=options.level, cells_per_spot=cells_per_spot, factors=gene_factors(found, part.shape[1]),
+        cells, found.cells[rows], depth,
+        level=options.level, cells_per_spot=cells_per_spot, factors=gene_factors(found, p),
         graph=None if graph is None else graph[rows][:, rows], regions=None if regions is None else regions[rows],
         options=made, rng=rng, progress=progress,
     )  # fmt: skip
     lower, upper = calibration.bounds(found.cells, found.depth)
     return replace(found, lower=lower, upper=upper, calibrated=True)
+
+
+def _depth_of(X: Any, rows: Array, columns: Array | None) -> tuple[Array, int]:
+    """Counts of some spots on some columns, and how many columns these are."""
+    if isinstance(X, Blocks):
+        part = (X if columns is None else X.select(columns)).take(rows)
+        return _ops.row_sums(part), part.shape[1]
+    part = X[rows] if columns is None else X[rows][:, columns]
+    return np.asarray(part.sum(1)).ravel(), part.shape[1]
 
 
 def calibrate(

@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit, prange
 
 from . import _ops
-from ._ops import FLUSH, TINY, Rows, _flush, _sum_x_log, cached, threads_for
+from ._blocks import Blocks
+from ._ops import FLUSH, TINY, Rows, Statistics, _flush, _sum_x_log, cached, threads_for
 from ._simd import FAST, LANE, dots, gather, make_lanes, padded, scatter
 
 Array = np.ndarray
@@ -30,7 +31,7 @@ class Pass:
 
 @singledispatch
 def em_pass(
-    X: Rows,
+    X: Any,
     Q: Array,
     V: Array,
     prior: Array | None = None,
@@ -42,21 +43,52 @@ def em_pass(
 
     Two steps of EM, an extrapolation and a third step (Varadhan & Roland 2008); where that falls behind, three plain steps.
     """
+    out = np.empty_like(V)
+    done = improve(X, _ops.pad(Q.T), V, out, len(Q), prior=prior, weight=weight, statistics=statistics)
+    return Pass(out, done.log_term, done.prior, done.xtw)
+
+
+@em_pass.register
+def _(
+    X: Blocks,
+    Q: Array,
+    V: Array,
+    prior: Array | None = None,
+    weight: Array | None = None,
+    *,
+    statistics: bool = True,
+) -> Pass:
+    out, by_row = np.empty_like(V), {"prior": prior, "weight": weight}
+    done = X.engine.update(X, improve, _ops.pad(Q.T), V, out, len(Q), by_row, {"statistics": statistics})
+    return Pass(out, done.log_term, done.prior, done.xtw)
+
+
+def improve(
+    X: Rows,
+    Qt: Array,
+    V: Array,
+    out: Array,
+    k: int,
+    *,
+    prior: Array | None = None,
+    weight: Array | None = None,
+    statistics: bool = True,
+) -> Statistics:
+    """The same with the profiles as the kernel takes them (p × width); the shares go to ``out``."""
     n, width = V.shape
-    k, p = Q.shape
+    p = len(Qt)
     nb = _ops.n_blocks(n, p, k)
     sums = np.zeros((nb, p, k) if statistics else (nb, 0, 0))
     log_term, prior_term = np.zeros(nb), np.zeros(nb)
     none = np.zeros((0, width), np.float32)
-    out = np.empty_like(V)
     longest = int(np.diff(X.indptr).max(initial=0))
     with threads_for(len(X.data)):
         _em_blocks(
-            X.indptr, X.indices, X.data, _ops.pad(Q.T), none if prior is None else np.asarray(prior, np.float32),
+            X.indptr, X.indices, X.data, Qt, none if prior is None else np.asarray(prior, np.float32),
             none[:, 0] if weight is None else np.asarray(weight, np.float32), V, out, k, longest, sums, log_term,
             prior_term, make_lanes(width),
         )  # fmt: skip
-    return Pass(out, float(log_term.sum()), float(prior_term.sum()), sums.sum(0))
+    return Statistics(sums.sum(0), np.zeros((0, 0)), np.zeros(0), float(log_term.sum()), float(prior_term.sum()))
 
 
 @njit(cache=True, fastmath=set(FAST), error_model="numpy")
@@ -168,23 +200,23 @@ def _em_blocks(indptr, indices, data, Qt, prior, weight, V, out, k, longest, blo
                     _flush(sums, block_sums[b])
 
 
-def deviances(X: Rows, depth: Array, Q: Array, V: Array) -> tuple[Array, Array]:
+def deviances(X: Rows | Blocks, depth: Array, Q: Array, V: Array) -> tuple[Array, Array]:
     """Poisson deviance ``2 Σ x log(x / μ) − (x − μ)`` of every spot and of every gene."""
-    spot, gene = np.zeros(X.shape[0]), np.zeros(X.shape[1])
-    width = int(np.diff(X.indptr).max(initial=0))
-    _deviances(
-        X.indptr,
-        X.indices,
-        X.data,
-        _ops.pad(Q.T),
-        V,
-        depth,
-        np.empty(width, np.float32),
-        spot,
-        gene,
-        make_lanes(V.shape[1]),
-    )
+    Qt = _ops.pad(Q.T)
+    if isinstance(X, Blocks):
+        parts = X.each_with(_terms, Qt, X.cut(V), X.cut(depth))
+        spot, gene = np.concatenate([part[0] for part in parts]), sum(part[1] for part in parts)
+    else:
+        spot, gene = _terms(X, Qt, V, depth)
     return spot, gene + 2 * (depth @ V[:, : len(Q)].astype(np.float64)) @ Q
+
+
+def _terms(X: Rows, Qt: Array, V: Array, depth: Array) -> tuple[Array, Array]:
+    """Of the deviances what stored values add: of every spot, and of every gene but for μ."""
+    spot, gene = np.zeros(X.shape[0]), np.zeros(X.shape[1])
+    mean = np.empty(int(np.diff(X.indptr).max(initial=0)), np.float32)
+    _deviances(X.indptr, X.indices, X.data, Qt, V, depth, mean, spot, gene, make_lanes(V.shape[1]))
+    return spot, gene
 
 
 @njit(cache=True, fastmath=set(FAST), error_model="numpy")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _ops, _stl_intervals
+from . import _ops
+from ._blocks import Blocks
 from ._ops import Rows
 from ._simd import padded
 from ._stl_em import deviances
+from ._stl_intervals import Squared, of_squares
 from ._stl_model import Fit, Options, Progress, scaled_shares
 from ._stl_prior import Smoother
 
@@ -15,7 +17,7 @@ Array = np.ndarray
 
 
 def fit_gaussian(
-    X: Rows,
+    X: Rows | Blocks,
     B: Array,
     n_genes: int,
     smoother: Smoother,
@@ -56,7 +58,7 @@ def fit_gaussian(
     cells, mrna = (scaled_shares(V[:, :k], factors, found) for factors in (np.ones(k), size))
     lower = upper = None
     if options.level is not None:
-        lower, upper = _bounds(X, V, B, gram, residual / (n * n_genes), options.level)
+        lower, upper = of_squares(X, Squared(B, gram, residual / (n * n_genes), options.level), V)
     spot, gene = deviances(X, depth, B / size[:, None], _ops.pad(np.nan_to_num(mrna)))
     return Fit(
         cells=cells, mrna=mrna, trace=np.array(trace), mending=np.zeros(0),
@@ -64,15 +66,3 @@ def fit_gaussian(
         sizes=size, depth=depth, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
         lower=lower, upper=upper,
     )  # fmt: skip
-
-
-def _bounds(X: Rows, V: Array, B: Array, gram: Array, noise: float, level: float) -> tuple[Array, Array]:
-    """Bounds of the shares of the cells; every spot has the same curvature."""
-    k, A = len(B), X.as_scipy()
-    out = np.empty((2, len(V), k), np.float32)
-    for rows in _stl_intervals.blocks(len(V)):
-        v = V[rows, :k].astype(np.float64)
-        gradient = np.maximum(v @ gram - A[rows] @ B.T, 0)
-        hessian = np.broadcast_to(gram, (len(v), k, k))
-        out[:, rows] = _stl_intervals.bounds(v, hessian, gradient, noise, np.ones(k), level)
-    return out[0], out[1]

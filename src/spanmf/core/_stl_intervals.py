@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from scipy.stats import norm
+
+from ._blocks import Blocks
+from ._ops import Rows
 
 Array = np.ndarray
 ROWS = 1024  # whose Hessians are in memory at a time
@@ -16,6 +20,59 @@ FREE = 1e-3  # share above which a type counts as present, not as held at zero
 def blocks(n: int) -> Iterator[slice]:
     """Rows to deal with at a time."""
     return (slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the intervals of all spots depend on: profiles (p × k), dispersion, the rates of the types (k), and the level."""
+
+    Qt: Array
+    dispersion: float
+    rates: Array
+    level: float
+
+
+@dataclass(frozen=True)
+class Squared:
+    """The same of least squares: profiles (k × p), their Gram matrix, mean squared residual, and the level."""
+
+    B: Array
+    gram: Array
+    noise: float
+    level: float
+
+
+def of_counts(X: Rows | Blocks, known: Counted, V: Array, depth: Array, prior: Array, weight: Array) -> Array:
+    """Bounds (2 × n × k) of the shares of the cells from the curvature of the Poisson objective."""
+    if isinstance(X, Blocks):
+        by_row = (X.cut(M) for M in (V, depth, prior, weight))
+        return np.concatenate(X.each_with(of_counts, known, *by_row), axis=1)
+    k = known.Qt.shape[1]
+    out = np.full((2, len(V), k), np.nan, np.float32)
+    for rows in blocks(len(V)):
+        pseudo = (weight[rows, None] * prior[rows, :k]).astype(np.float64)
+        v = V[rows, :k].astype(np.float64) * (depth[rows, None] + (depth[rows, None] == 0))
+        hessian, pulled = np.zeros((len(v), k, k)), np.zeros((len(v), k))
+        curvature(X.indptr[rows.start : rows.stop + 1], X.indices, X.data, known.Qt, v, hessian, pulled)
+        diagonal = np.arange(k)
+        hessian[:, diagonal, diagonal] += pseudo / np.maximum(v, 1e-6) ** 2
+        gradient = np.maximum(1 - pulled, 0)
+        out[:, rows] = bounds(v, hessian, gradient, known.dispersion, known.rates, known.level)
+    return out
+
+
+def of_squares(X: Rows | Blocks, known: Squared, V: Array) -> Array:
+    """The same by least squares, where every spot has the same curvature."""
+    if isinstance(X, Blocks):
+        return np.concatenate(X.each_with(of_squares, known, X.cut(V)), axis=1)
+    k, A = len(known.B), X.as_scipy()
+    out = np.empty((2, len(V), k), np.float32)
+    for rows in blocks(len(V)):
+        v = V[rows, :k].astype(np.float64)
+        gradient = np.maximum(v @ known.gram - A[rows] @ known.B.T, 0)
+        hessian = np.broadcast_to(known.gram, (len(v), k, k))
+        out[:, rows] = bounds(v, hessian, gradient, known.noise, np.ones(k), known.level)
+    return out
 
 
 @njit(cache=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from . import _ops, _stl_intervals
+from . import _ops
+from ._blocks import Blocks, part_in_memory
 from ._ops import TINY, Rows
 from ._simd import padded
 from ._stl_device import counts_on
 from ._stl_em import Pass, deviances, em_pass
+from ._stl_intervals import Counted, of_counts
 from ._stl_model import Fit, Options, Progress, scaled_shares
 from ._stl_prior import Smoother
 from ._stl_reference import shrunk_sizes
@@ -28,7 +32,7 @@ class Poisson:
 
     def __init__(
         self,
-        X: Rows,
+        X: Rows | Blocks,
         profiles: Array,
         B: Array,
         n_cells: Array | None,
@@ -36,17 +40,17 @@ class Poisson:
         options: Options,
         rng: np.random.Generator,
     ) -> None:
-        self.X = X
-        self.depth = _ops.row_sums(X)
+        n = X.shape[0]
+        self.X: Any = part_in_memory(X, None) if n <= LEARNING_SPOTS else X
+        self.depth, self.entropy = totals(self.X)
         self.valid = self.depth > 0
         self.P0, self.B, self.n_cells = profiles, B, n_cells
         self.k, self.p = profiles.shape
         self.smoother, self.options = smoother, options
         self.platform: Array | None = None
         self.set_platform(None)
-        n = len(self.depth)
         self.sample = np.arange(n) if n <= LEARNING_SPOTS else np.sort(rng.choice(n, LEARNING_SPOTS, replace=False))
-        self.few = self.X if n <= LEARNING_SPOTS else self.X.take(self.sample)
+        self.few: Any = self.X if n <= LEARNING_SPOTS else self.X.take(self.sample)
         self.few_smoother = smoother if n <= LEARNING_SPOTS else smoother.take(self.sample)
         self.few_V = self.start(self.few)
         self.trace: list[float] = []
@@ -59,7 +63,7 @@ class Poisson:
         self.Q0 = E / self.rate[:, None]
         self.Q = self.Q0
 
-    def start(self, X: Rows) -> Array:
+    def start(self, X: Rows | Blocks) -> Array:
         """Weighted least squares, kept off the faces of the simplex, which EM cannot leave."""
         mean = np.maximum(self.Q.mean(0), 1e-12)
         W = np.zeros((X.shape[0], padded(self.k)), np.float32)
@@ -112,7 +116,7 @@ class Poisson:
         # else the type of fewest cells becomes a sink for what the reference lacks (20 % found of a type of 4 % with 6 cells)
         strength = np.maximum(strength, np.median(strength))
         valid = self.valid[self.sample]
-        constant = _depth_entropy(self.few, self.depth[self.sample])
+        constant = _ops.entropy(self.few) + _depth_terms(self.depth[self.sample])
         anchor = float((strength[:, None] * self.Q0 * np.log(np.maximum(self.Q0, TINY))).sum())
         eta, best, kept = OVER_RELAXATION, np.inf, self.Q
         for i in range(self.options.max_iter):
@@ -140,7 +144,7 @@ class Poisson:
         """Shares of all spots for the profiles as they are now."""
         X, valid = self.X, self.valid
         V = self.few_V if self.few is X else self.start(X)
-        constant = _depth_entropy(X, self.depth)
+        constant = self.entropy + _depth_terms(self.depth)
         there = counts_on(X, self.options.device)
         trace, converged = [], False
         for i in range(self.options.max_iter):
@@ -168,28 +172,10 @@ class Poisson:
         )  # fmt: skip
 
     def bounds(self, V: Array, dispersion: float, rates: Array, level: float) -> tuple[Array, Array]:
-        """Lower and upper bounds of the shares of the cells, 1,024 spots at a time."""
+        """Lower and upper bounds of the shares of the cells."""
         prior, weight = self.smoother.mean(V, self.valid)
-        out = np.full((2, len(V), self.k), np.nan, np.float32)
-        for rows in _stl_intervals.blocks(len(V)):
-            depth = self.depth[rows, None]
-            pseudo = (weight[rows, None] * prior[rows, : self.k]).astype(np.float64)
-            v = V[rows, : self.k].astype(np.float64) * (depth + (depth == 0))
-            hessian = np.zeros((len(v), self.k, self.k))
-            pulled = np.zeros((len(v), self.k))
-            _stl_intervals.curvature(
-                self.X.indptr[rows.start : rows.stop + 1],
-                self.X.indices,
-                self.X.data,
-                self.Q.T.copy(),
-                v,
-                hessian,
-                pulled,
-            )
-            diagonal = np.arange(self.k)
-            hessian[:, diagonal, diagonal] += pseudo / np.maximum(v, 1e-6) ** 2
-            gradient = np.maximum(1 - pulled, 0)
-            out[:, rows] = _stl_intervals.bounds(v, hessian, gradient, dispersion, rates, level)
+        known = Counted(self.Q.T.copy(), dispersion, rates, level)
+        out = of_counts(self.X, known, V, self.depth, prior, weight)
         out[:, ~self.valid] = np.nan
         return out[0], out[1]
 
@@ -203,7 +189,15 @@ def departs(total: Array, fitted: Array) -> bool:
     return bool(1.4826 * np.median(np.abs(log - np.median(log))) > PLATFORM_SD)
 
 
-def _depth_entropy(X: Rows, depth: Array) -> float:
-    """``Σ x log(x / N)``: what a perfect fit would reach."""
+def totals(X: Rows | Blocks) -> tuple[Array, float]:
+    """Depth of every spot, and ``Σ x log x − x``."""
+    if not isinstance(X, Blocks):
+        return _ops.row_sums(X), _ops.entropy(X)
+    parts = X.each(totals)
+    return np.concatenate([depth for depth, _ in parts]), sum(entropy for _, entropy in parts)
+
+
+def _depth_terms(depth: Array) -> float:
+    """What makes of the above ``Σ x log(x / N)``, which a perfect fit would reach."""
     depth = depth[depth > 0]
-    return _ops.entropy(X) + float(depth.sum()) - float((depth * np.log(depth)).sum())
+    return float(depth.sum()) - float((depth * np.log(depth)).sum())

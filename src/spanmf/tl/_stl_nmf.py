@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from .. import _checks, _data, _keys, _reference
+from .. import _checks, _dask, _data, _keys, _reference
 from .._docs import doc
 from .._logging import logger, status, timed
 from ..core import _stl, _stl_calibrate, _stl_em, _stl_model, _stl_prior, _torch
@@ -70,6 +70,8 @@ def stl_nmf(
     catch of each type; shares of cells are those divided by the types' mRNA content. Data whose residuals are smaller than counting
     would make them (simulated without noise, averaged, smoothed) are fitted by non-negative least squares on all genes instead.
 
+    X may be a dask array of blocks of rows: these are read one by one in every pass, and never together.
+
     Parameters
     ----------
     {adata}
@@ -103,7 +105,8 @@ def stl_nmf(
     cells_per_spot
         Least and most cells in a spot of those made to calibrate the intervals: the fewer, the wider these are.
     preset
-        ``"paper"``: the published form, on all genes in common, with a dense graph of place (``adata.obsm["spatial"]``) and region (up to 5,000 spots).
+        ``"paper"``: the published form, on all genes in common, with a dense graph of place (``adata.obsm["spatial"]``) and region (up to 5,000 spots;
+        a dask array is read whole).
     weights
         Its numbers, as :func:`spanmf.tl.learn_stl_nmf` returns them, or the path of their file (:class:`spanmf.tl.StlWeights`).
         Given, the published form is used. ``None``: those from which the authors' training starts.
@@ -154,6 +157,8 @@ def stl_nmf(
         is all zero; if a parameter is out of range; if ``region_weight`` is given without ``region_key``;
         if ``weights`` were learned for other types or regions, or there are too many spots for the published form;
         if there is no such device.
+    RuntimeError
+        If a block of X cannot be read: which, and why.
     ImportError
         If the device needs torch, and torch is not installed.
     MemoryError
@@ -201,24 +206,28 @@ def stl_nmf(
         msg = f"`region_weight={region_weight:g}` needs regions: name their column of `adata.obs` with `region_key=`."
         raise ValueError(msg)
     _checks.check_range("border_weight", border_weight, 0)
-    X, name = _data.get_matrix(table, layer)
-    _reference.check_section(X, name)
+    published = preset is not None or weights is not None
+    if published:
+        _stl_paper_form.check_size(table.n_obs)  # before anything is read
     profiles = _reference.as_profiles(reference)
     columns, matched, how = _reference.match_genes(list(table.var_names), profiles.genes)
     _reference.check_matched(len(columns), list(table.var_names), profiles)
     B = profiles.B[:, matched]
-    _check_device(X, len(B), options)
     kept = None if profiles.cells is None else replace(profiles.cells, X=profiles.cells.X[:, matched])
     _reference.check_left(B, profiles.types)
     _reference.warn_of_same(profiles.types, B)
     regions = _regions(table, region_key, library_key)
-    published = preset is not None or weights is not None
     numbers = _stl_paper_form.as_weights(weights)
     A, graph_key = (
         (None, None)
         if published
         else _graph(table, connectivity_key, graph_weight, regions, border_weight, library_key)
     )
+    X, name = _data.get_matrix(table, layer, lazy=not published)
+    X = _dask.in_blocks(X, name)
+    _checks.check_in_memory(X, device)
+    _reference.check_section(X, name)
+    _check_device(X, len(B), options)
     with timed("tl.stl_nmf") as notes:
         with (
             threadpool_limits(1, "blas"),

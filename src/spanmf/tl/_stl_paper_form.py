@@ -75,7 +75,6 @@ def fit(
     progress: Any,
 ) -> _stl_model.Fit:
     """Run the layers on the genes in common (``columns`` of X); shares of the cells are the rows of V."""
-    check_size(table.n_obs)
     codes, names = _data.get_labels(table, region_key) if region_key else (np.zeros(table.n_obs, np.int64), [])
     if weights.regions and not region_key:
         msg = f"The weights were learned for the regions {_checks._listed(weights.regions)}: name their column with `region_key=`."
