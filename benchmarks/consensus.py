@@ -73,7 +73,7 @@ def cnmf_peer(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
         "values": values,
         "objective": sum(values.values()),
         "spectra": {k: h.tolist() for k, h in H.items()},
-        "notes": f"CPU {stages}{scaled}",
+        "notes": ", ".join(f"{name} {seconds:.3g} s" for name, seconds in stages.items()) + scaled,
     }
 
 
@@ -102,8 +102,11 @@ def cnmf_ours(peers: list, n: int, restarts: int, peer_restarts: int) -> dict:
     for k in RANKS:
         C = np.array(peer["spectra"][str(k)]) @ adata.varm[f"c{k}_loadings"].astype(np.float64)
         cosine[k] = round(float(C[linear_sum_assignment(-C)].mean()), 3)
-    above = {k: f"{values[k] / peer['values'][str(k)] - 1:+.1e}" for k in RANKS}
-    notes = f"objective of the spectra {above} of the peer's, matched cosine {cosine}"
+    above = {k: values[k] / peer["values"][str(k)] - 1 for k in RANKS}
+    notes = (
+        f"objective at a rank {min(above.values()):+.0e} to {max(above.values()):+.0e} of the peer's, "
+        f"cosine of matched spectra {min(cosine.values()):.2f}–{max(cosine.values()):.2f}"
+    )
     return out | {"cosine": cosine, "above_peer": above, "notes": notes}
 
 

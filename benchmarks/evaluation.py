@@ -72,11 +72,9 @@ def sweep(peers: list, n: int, n_ranks: int, n_resolutions: int) -> dict:
     )
     stages["the rest"] = spent["cpu_s"] - sum(v for k, v in stages.items() if not k.startswith("metric "))
     out = spent | {"stages": {k: round(v, 1) for k, v in stages.most_common()}}
-    shown = {k: v for k, v in out["stages"].items() if not k.startswith("metric ")}
-    metrics = {k.removeprefix("metric "): v for k, v in out["stages"].items() if k.startswith("metric ")}
-    slowest = dict(list(metrics.items())[:4])
+    shown = [f"{k} {v:.3g} s" for k, v in out["stages"].items() if not k.startswith("metric ")][:3]
     out["ari"] = float(table["ari"].mean())
-    out["notes"] = f"{len(table)} runs, mean ARI {out['ari']:.3f}; CPU {shown}, slowest metrics {slowest}"
+    out["notes"] = f"{len(table)} runs, mean ARI {out['ari']:.3f}; {', '.join(shown)}"
     return out
 
 

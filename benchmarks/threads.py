@@ -19,6 +19,7 @@ from numba import config, njit, prange
 import spanmf as sn
 
 TURNS = 7
+LASTS = 0.2  # seconds of a turn at least: what is short runs several times, since the threads' CPU is counted at the clock's ticks
 
 
 def _pass(n: int) -> Callable[[], None]:
@@ -67,20 +68,22 @@ def _cpu_of_threads() -> dict[str, float]:
     )
 
 
-def _once(work: Callable[[], object], n_threads: int) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds of the process, CPU seconds of its busiest thread."""
+def _once(work: Callable[[], object], n_threads: int, repeats: int) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds of the process, CPU seconds of its busiest thread; the mean of the repeats."""
     with sn.settings.override(n_jobs=n_threads):
         before, wall, cpu = _cpu_of_threads(), time.perf_counter(), time.process_time()
-        work()
+        for _ in range(repeats):
+            work()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     spent = [s - before.get(thread, 0.0) for thread, s in _cpu_of_threads().items()]
-    return wall, cpu, max(spent, default=np.nan)
+    return wall / repeats, cpu / repeats, max(spent, default=np.nan) / repeats
 
 
 def _turns(work: Callable[[], object], n_threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Best of each column of :func:`_once` with one thread and with several, taken in turns."""
     work()
-    runs = np.array([[_once(work, n) for n in (1, n_threads)] for _ in range(TURNS)])
+    repeats = max(1, round(LASTS / _once(work, 1, 1)[0]))
+    runs = np.array([[_once(work, n, repeats) for n in (1, n_threads)] for _ in range(TURNS)])
     return runs[:, 0].min(0), runs[:, 1].min(0)
 
 
