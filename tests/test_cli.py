@@ -229,6 +229,22 @@ def test_options_arrive(source, tmp_path):
     assert run_["n_components"] == 3
 
 
+def test_landmarks_need_no_stored_graph(source, tmp_path):
+    options = ("--n-components", K, "--n-landmarks", 150, "--seed", 3)
+    status, _, errors = run("hsnmf", source, "-o", tmp_path / "out", *options)
+    assert status == 0
+    assert "neighbours a cell" in errors
+    found, expected = ad.read_h5ad(tmp_path / "out" / "result.h5ad"), ad.read_h5ad(source)
+    assert not found.obsp
+    sn.gr.contact_neighbors(expected, store=False)
+    sn.tl.hsnmf(expected, K, n_landmarks=150, rng=3)
+    assert (found.obs["hsnmf"] == expected.obs["hsnmf"]).all()
+    status, _, errors = run("hsnmf", source, "-o", tmp_path / "more", "--n-landmarks", 10**6)
+    assert status == 1
+    assert "--n-landmarks" in errors
+    assert not (tmp_path / "more").exists()
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_preset_goes_to_graph_and_domains(source, tmp_path):
     status, *_ = run("hsnmf", source, "-o", tmp_path / "out", "--n-components", K, "--preset", "paper")
@@ -408,6 +424,10 @@ def no_reading(monkeypatch):
         (
             ("hsnmf", "a.h5ad", "-o", "out", "--n-domains", "5", "--alpha", "0.2"),
             "--alpha has no effect with --n-domains",
+        ),
+        (
+            ("hsnmf", "a.h5ad", "-o", "out", "--n-domains", "5", "--n-landmarks", "100"),
+            "--n-landmarks has no effect with --n-domains",
         ),
         (
             ("hsnmf", "a.h5ad", "-o", "out", "--n-domains", "5", "--clustering", "leiden", "--resolution", "1"),

@@ -130,6 +130,10 @@ MODEL = (
         choices=("auto", "potts", "kmeans", "leiden"),
     ),
     Option("--flavor", "networkit", "library that runs Leiden", choices=("networkit", "igraph", "leidenalg")),
+    Option(
+        "--n-landmarks", "all cells", "for very many cells: divide so many of them, and place the others by the nearest",
+        number(2, integer=True),
+    ),
     Option("--smoothing", "refit", "how factors are smoothed", choices=("refit", "diffuse", "laplacian")),
     Option("--beta", 0.6, "share of the neighbourhood in a smoothing step, 0 to 1", share),
     Option("--loss", "frobenius", "frobenius for log-normalised values, kl for counts", choices=("frobenius", "kl")),

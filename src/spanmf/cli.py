@@ -81,6 +81,8 @@ examples:
       spanmf hsnmf tissue.h5ad -o results --layer logcounts --n-domains 8 --reference-key region
   the published form
       spanmf hsnmf tissue.h5ad -o results --normalize --preset paper
+  some million cells: neighbours are looked for when they are needed, not stored, and Leiden runs on 50,000 of the cells
+      spanmf hsnmf atlas.h5ad -o results --normalize --library-key sample --n-landmarks 50000
 
 exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted. OUT is written whole or not at all.
 """
@@ -170,7 +172,8 @@ def check_usage(args: argparse.Namespace) -> None:
         raise UsageError(msg)
     if hasattr(args, "n_domains"):
         leiden = clustering == "leiden" or (clustering == "auto" and args.preset == "paper")
-        idle = [f"--{name}" for name in ("resolution", *(() if leiden else ("alpha", "flavor"))) if hasattr(args, name)]
+        unused = ("resolution", *(() if leiden else ("alpha", "flavor", "n_landmarks")))
+        idle = [o.flag for o in MODEL if o.name in unused and hasattr(args, o.name)]
         if idle:
             how = "searched for the wanted number" if leiden else "for --clustering leiden"
             msg = f"{' and '.join(idle)} ha{'ve' if len(idle) > 1 else 's'} no effect with --n-domains: {how}"
