@@ -14,7 +14,7 @@ from support import changed, snapshot
 
 import spanmf as sn
 from spanmf import _mudata
-from spanmf.core import _joint
+from spanmf.core import _joint_layout
 
 N = 400
 
@@ -220,7 +220,7 @@ def test_three_modalities(partial: md.MuData) -> None:
 
 
 def test_many_genes_are_selected(monkeypatch: pytest.MonkeyPatch, complete: md.MuData) -> None:
-    monkeypatch.setattr("spanmf.tl._joint_nmf.N_VARIABLE", 30)
+    monkeypatch.setattr("spanmf.tl._joint_values.N_VARIABLE", 30)
     H = joint(complete).mod["rna"].varm["joint_nmf_loadings"]
     assert H.any(axis=1).sum() <= 30
     marked = tables(complete)
@@ -361,7 +361,7 @@ def test_max_iter_warns(complete: md.MuData) -> None:
 
 
 def test_absent_weight_is_small() -> None:
-    assert 0 < _joint.ABSENT < 0.1
+    assert 0 < _joint_layout.ABSENT < 0.1
 
 
 @pytest.mark.real

@@ -14,7 +14,7 @@ from support import changed, run_cli, small_tissue, snapshot, with_slots
 
 import spanmf as sn
 from spanmf import _checks, _data
-from spanmf.core import _error, _joint, _ops, _smooth, _snmf, _solver, _stl_device, _stl_em, _torch
+from spanmf.core import _error, _joint_layout, _ops, _smooth, _snmf, _solver, _stl_device, _stl_em, _torch
 
 TORCH = "torch is an optional extra (`pip install 'spanmf[torch]'`)"
 
@@ -343,7 +343,7 @@ def test_groups_of_a_joint_fit_have_blocks_of_their_own(on):
     lacks = there.copy()
     lacks[rng.permutation(400)[:130]] = False
     holes = sp.csr_matrix(X.multiply(lacks[:, None]))
-    layout = _joint.lay_out([_joint.Modality(X, there), _joint.Modality(holes, lacks)], 3)
+    layout = _joint_layout.lay_out([_joint_layout.Modality(X, there), _joint_layout.Modality(holes, lacks)], 3)
     placed = _torch.on_device(layout.X, on, layout.bounds)
     for a, b in zip(layout.bounds[:-1], layout.bounds[1:], strict=True):
         part = placed.part(int(a), int(b))

@@ -209,10 +209,10 @@ def check_gene_lists(lists: Any, name: str, owner: str) -> dict[str, list[str]]:
 
 def check_intensities(X: Any, name: str) -> None:
     """Check intensities as any matrix; negative ones (background subtracted) get a hint that fits them."""
-    v = values_of(X)
-    if v.size and np.isfinite(v).all() and (n := int((v < 0).sum())):
+    v = X.survey.values if isinstance(X, Blocks) else _survey.look_at(values_of(X))
+    if v.n_negative and not v.n_nan and not v.n_infinite:
         msg = (
-            f"{name} holds {n} negative intensities (lowest {v.min():.4g}), and the factors are non-negative. If a background "
+            f"{name} holds {v.n_negative} negative intensities (lowest {v.low:.4g}), and the factors are non-negative. If a background "
             f"was subtracted, clip them: `adata.X = np.maximum(adata.X, 0)`; if values were centred or z-scored, start from "
             f"the intensities as they were measured, or shift them: `adata.X = adata.X - adata.X.min(axis=0)`."
         )

@@ -28,12 +28,11 @@ BATCH = 32  # blocks whose results travel together
 _numbers = count()
 
 
-def is_light(sources: Sequence[Any]) -> bool:
-    """Whether the sources tell where the data are, and are not the data."""
+def is_light(source: Any) -> bool:
+    """Whether a source tells where the data are, and is not the data."""
     import cloudpickle
 
-    first = sources[0]  # as a rule all are alike
-    return bool(first.inputs) or len(cloudpickle.dumps(first, protocol=pickle.HIGHEST_PROTOCOL)) < LIGHT
+    return bool(source.inputs) or len(cloudpickle.dumps(source, protocol=pickle.HIGHEST_PROTOCOL)) < LIGHT
 
 
 @dataclass
@@ -158,6 +157,11 @@ def _send(client: Any, what: str, function: Callable[..., Any], *arguments: Sequ
     # parts of W travel with their tasks on purpose: so the scheduler can send them again when a worker is lost
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
         return client.map(function, *arguments, key=keys, pure=False)
+
+
+def sent(client: Any, value: Any) -> Any:
+    """A future of a value, which the scheduler can send again when its worker is lost."""
+    return _send(client, "given", _same, [value])[0]
 
 
 def renew(W: Spread) -> None:

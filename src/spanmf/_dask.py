@@ -68,19 +68,32 @@ def in_blocks(X: Any, name: str, columns: np.ndarray | None = None) -> Any:
     return blocks if columns is None else blocks.select(columns)
 
 
-def as_blocks(X: da.Array, name: str) -> _blocks.Blocks:
-    """Wrap a dask array in blocks of rows; nothing is read."""
+def as_blocks(X: da.Array, name: str, owner: str = "") -> _blocks.Blocks:
+    """Wrap a dask array in blocks of rows; nothing is read. ``owner`` tells in errors of a block whose it is."""
     check_chunks(X, name)
     client = cluster_of(X)
+    X = settled(X, client)
+    sources = tuple(_sources(X, owner))
+    return _blocks.Blocks(sources, bounds_of(X), X.shape[1], engine_of(X, client, sources))
+
+
+def settled(X: da.Array, client: Any) -> da.Array:
+    """The same array; data that are in its graph themselves go to the workers of a cluster, once."""
     if client is None:
-        return _blocks.Blocks(tuple(_sources(X)), _bounds(X), X.shape[1], _blocks.InProcess(_runner(X)))
+        return X
     from . import _cluster
 
-    sources = tuple(_sources(X))
-    if not _cluster.is_light(sources):  # the data themselves are in the graph: they go to the workers, once
-        X = client.persist(X)
-        sources = tuple(_sources(X))
-    return _blocks.Blocks(sources, _bounds(X), X.shape[1], _cluster.Workers.of(client, sources))
+    first = next(_sources(X))  # as a rule all are alike
+    return X if _cluster.is_light(first) else client.persist(X)
+
+
+def engine_of(X: da.Array, client: Any, sources: tuple[Any, ...]) -> _blocks.Engine:
+    """Who works on blocks: the workers of a cluster, or this process."""
+    if client is None:
+        return _blocks.InProcess(_runner(X))
+    from . import _cluster
+
+    return _cluster.Workers.of(client, sources)
 
 
 def check_chunks(X: da.Array, name: str) -> None:
@@ -122,26 +135,42 @@ def _groups(X: da.Array) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def _bounds(X: da.Array) -> np.ndarray:
+def bounds_of(X: da.Array) -> np.ndarray:
+    """First row of each group of blocks, and the end of the last."""
     ends = np.concatenate([[0], np.cumsum(X.chunks[0])]).astype(np.int64)
     return np.array([0, *(ends[last] for _, last in _groups(X))])
 
 
-def _sources(X: da.Array) -> Iterator[Source]:
-    """What it takes to load each group of blocks."""
-    from dask.optimization import cull
+class Reader:
+    """A dask array taken apart, to tell what it takes to load some of its blocks."""
 
-    graph = dict(X.__dask_graph__())
-    keys = [key for (key,) in X.__dask_keys__()]
-    bounds = _bounds(X)
-    groups = list(_groups(X))
-    for i, (first, last) in enumerate(groups):
-        wanted = keys[first:last]
-        own, _ = cull(graph, wanted)
+    def __init__(self, X: da.Array) -> None:
+        self.graph = dict(X.__dask_graph__())
+        self.keys = [key for (key,) in X.__dask_keys__()]
+        self.starts = np.concatenate([[0], np.cumsum(X.chunks[0])]).astype(np.int64)
+        self.n_columns = X.shape[1]
+
+    def source(self, first: int, last: int, name: str) -> Source:
+        """Blocks of dask from the first to before the last."""
+        from dask.optimization import cull
+
+        wanted = self.keys[first:last]
+        own, _ = cull(self.graph, wanted)
         inputs = {key: value for key, value in own.items() if _is_future(value)}
-        name = f"Block {i + 1} of {len(groups)} (rows {bounds[i]:,} to {bounds[i + 1] - 1:,})"
         rest = {key: value for key, value in own.items() if key not in inputs}
-        yield Source(name, rest, wanted, (int(bounds[i + 1] - bounds[i]), X.shape[1]), inputs)
+        return Source(name, rest, wanted, (int(self.starts[last] - self.starts[first]), self.n_columns), inputs)
+
+
+def block_name(b: int, bounds: np.ndarray, owner: str = "") -> str:
+    """What errors call a block."""
+    return f"Block {b + 1} of {len(bounds) - 1} (rows {bounds[b]:,} to {bounds[b + 1] - 1:,}){owner}"
+
+
+def _sources(X: da.Array, owner: str = "") -> Iterator[Source]:
+    """What it takes to load each group of blocks."""
+    reader, bounds = Reader(X), bounds_of(X)
+    for b, (first, last) in enumerate(_groups(X)):
+        yield reader.source(first, last, block_name(b, bounds, owner))
 
 
 def _is_future(value: Any) -> bool:

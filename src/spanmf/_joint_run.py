@@ -19,7 +19,7 @@ from ._logging import timed
 from ._runs import save
 from .io._folder import whole_folder
 from .pp._align import check_units
-from .tl._joint_nmf import recorded_values
+from .tl._joint_values import recorded_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -45,7 +45,16 @@ def as_mudata(data: MuData | Mapping[str, AnnData] | AnnData, obsm_key: str | No
     _check_overlap(tables)
     if not made:
         return data, False
-    return make({k: v.copy() for k, v in tables.items()}), True
+    return make({k: _own(v) for k, v in tables.items()}), True
+
+
+def _own(table: AnnData) -> AnnData:
+    """A copy whose tables of observations and variables are in memory, as mudata needs them; X may be lazy."""
+    out = table.copy()
+    for axis in ("obs", "var"):
+        if hasattr(getattr(out, axis), "to_memory"):  # of a table that was opened lazily
+            setattr(out, axis, getattr(out, axis).to_memory())
+    return out
 
 
 def make(tables: Mapping[str, AnnData]) -> MuData:
@@ -117,10 +126,9 @@ def spread(X: sp.csr_matrix, rows: np.ndarray, n_obs: int) -> sp.csr_matrix:
         return X
     counts = np.zeros(n_obs, dtype=np.int64)
     counts[rows] = np.diff(X.indptr)
-    order = X[np.argsort(rows, kind="stable")]
-    return sp.csr_matrix(
-        (order.data, order.indices, np.concatenate([[0], np.cumsum(counts)])), shape=(n_obs, X.shape[1])
-    )
+    if (np.diff(rows) < 0).any():
+        X = X[np.argsort(rows, kind="stable")]
+    return sp.csr_matrix((X.data, X.indices, np.concatenate([[0], np.cumsum(counts)])), shape=(n_obs, X.shape[1]))
 
 
 def get_graph(mdata: MuData, connectivity_key: str | None) -> tuple[sp.csr_matrix, str]:

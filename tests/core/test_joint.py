@@ -7,12 +7,12 @@ import pytest
 import scipy.sparse as sp
 from scipy.optimize import minimize, nnls
 
-from spanmf.core import _graph, _joint
+from spanmf.core import _graph, _joint, _joint_layout, _joint_start
 
 N, K = 300, 3
 
 
-def planted(seed: int = 0, missing: float = 0.0) -> list[_joint.Modality]:
+def planted(seed: int = 0, missing: float = 0.0) -> list[_joint_layout.Modality]:
     rng = np.random.default_rng(seed)
     W = rng.gamma(0.5, 1, (N, K))
     H = [rng.gamma(0.4, 1, (K, p)) for p in (30, 8)]
@@ -20,16 +20,18 @@ def planted(seed: int = 0, missing: float = 0.0) -> list[_joint.Modality]:
     noise = rng.gamma(20, 1 / 20, (N, 8))
     second = sp.csr_matrix((W @ H[1] * noise * present[:, None]).astype(np.float32))
     return [
-        _joint.Modality(sp.csr_matrix(rng.poisson(3 * W @ H[0]).astype(np.float32)), np.ones(N, dtype=bool)),
-        _joint.Modality(second, present, weight=2.0),
+        _joint_layout.Modality(sp.csr_matrix(rng.poisson(3 * W @ H[0]).astype(np.float32)), np.ones(N, dtype=bool)),
+        _joint_layout.Modality(second, present, weight=2.0),
     ]
 
 
-def slow_objective(modalities: list[_joint.Modality], layout: _joint.Layout, W: np.ndarray, H: np.ndarray) -> float:
+def slow_objective(
+    modalities: list[_joint_layout.Modality], layout: _joint_layout.Layout, W: np.ndarray, H: np.ndarray
+) -> float:
     value = 0.0
     for m, columns in zip(modalities, layout.columns, strict=True):
         X, M = m.X.toarray() * m.present[:, None] * m.scale, W.astype(float) @ H[:, columns]
-        share = np.where(m.present, 1, _joint.ABSENT)[:, None]
+        share = np.where(m.present, 1, _joint_layout.ABSENT)[:, None]
         if m.loss == "kl":
             terms = np.where(X > 0, X * np.log(np.maximum(X, 1e-30) / np.maximum(M, 1e-20)), 0) - X + M
         else:
@@ -38,8 +40,10 @@ def slow_objective(modalities: list[_joint.Modality], layout: _joint.Layout, W: 
     return value
 
 
-def replace(modalities: list[_joint.Modality], **values: tuple) -> list[_joint.Modality]:
-    return [_joint.Modality(**(m.__dict__ | {k: v[i] for k, v in values.items()})) for i, m in enumerate(modalities)]
+def replace(modalities: list[_joint_layout.Modality], **values: tuple) -> list[_joint_layout.Modality]:
+    return [
+        _joint_layout.Modality(**(m.__dict__ | {k: v[i] for k, v in values.items()})) for i, m in enumerate(modalities)
+    ]
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
@@ -48,7 +52,7 @@ def replace(modalities: list[_joint.Modality], **values: tuple) -> list[_joint.M
 def test_objective_is_the_slow_one_and_never_rises(missing: float, losses: tuple, private: tuple) -> None:
     modalities = replace(planted(missing=missing), loss=losses, private=private)
     k = K + sum(private)
-    layout = _joint.lay_out(modalities, k)
+    layout = _joint_layout.lay_out(modalities, k)
     H = np.random.default_rng(0).random((k, layout.X.shape[1])) * layout.X.data.mean()
     result = _joint.fit(layout, H, max_iter=60, tol=1e-7)
     assert result.trace[-1] == pytest.approx(slow_objective(modalities, layout, result.W, result.H), rel=1e-5)
@@ -62,23 +66,23 @@ def test_objective_is_the_slow_one_and_never_rises(missing: float, losses: tuple
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_the_start_is_the_best_of_several(missing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A component without loadings stays empty: such a start ends higher, and is not the one that is taken."""
-    layout = _joint.lay_out(planted(missing=missing), K)
-    good = _joint._cluster_means(layout, K, np.random.default_rng(0))[0]
+    layout = _joint_layout.lay_out(planted(missing=missing), K)
+    good = _joint_start.cluster_means(layout, K, np.random.default_rng(0))[0]
     poor = good * (np.arange(K) > 1)[:, None]
     ends = [_joint.fit(layout, H, max_iter=200).trace[-1] for H in (poor, good)]
     assert ends[1] < 0.95 * ends[0]
-    monkeypatch.setattr(_joint, "_cluster_means", lambda *_: [poor, poor, good, poor])
-    raced = _joint.fit(layout, _joint.start(layout, K, np.random.default_rng(0)), max_iter=200)
+    monkeypatch.setattr(_joint_start, "cluster_means", lambda *_: [poor, poor, good, poor])
+    raced = _joint.fit(layout, _joint_start.start(layout, K, np.random.default_rng(0)), max_iter=200)
     assert raced.trace[-1] == pytest.approx(ends[1], rel=1e-3)
 
 
 def test_missing_rows_are_zeros_of_little_weight() -> None:
     """At a minimum, W of a row is its least squares against what it has, and a little against zeros for the rest."""
     modalities = planted(missing=0.4)
-    layout = _joint.lay_out(modalities, K)
-    H0 = _joint.start(layout, K, np.random.default_rng(0))
+    layout = _joint_layout.lay_out(modalities, K)
+    H0 = _joint_start.start(layout, K, np.random.default_rng(0))
     result = _joint.fit(layout, H0, max_iter=400, tol=1e-10)
-    share = np.sqrt(_joint.ABSENT)
+    share = np.sqrt(_joint_layout.ABSENT)
     absent = np.flatnonzero(~modalities[1].present)
     A = np.hstack([result.H[:, layout.columns[0]], share * result.H[:, layout.columns[1]]]).astype(float).T
     Y = np.hstack([modalities[0].X.toarray()[absent], np.zeros((len(absent), 8))])
@@ -94,9 +98,9 @@ def test_no_factor_explodes_where_its_modality_is_missing() -> None:
     second = 5 * np.eye(3)[kind][:, np.arange(6) % 3] * rng.gamma(20, 1 / 20, (N, 6))
     present = rng.random(N) > 0.3
     parts = [sp.csr_matrix(x.astype(np.float32)) for x in (first, second * present[:, None])]
-    modalities = [_joint.Modality(parts[0], np.ones(N, dtype=bool)), _joint.Modality(parts[1], present)]
-    layout = _joint.lay_out(modalities, 6)
-    result = _joint.fit(layout, _joint.start(layout, 6, rng), max_iter=300, tol=1e-9)
+    modalities = [_joint_layout.Modality(parts[0], np.ones(N, dtype=bool)), _joint_layout.Modality(parts[1], present)]
+    layout = _joint_layout.lay_out(modalities, 6)
+    result = _joint.fit(layout, _joint_start.start(layout, 6, rng), max_iter=300, tol=1e-9)
     size = np.linalg.norm(result.W @ result.H, axis=1)
     assert size[~present].max() < 2 * size[present].max()
 
@@ -107,9 +111,12 @@ def test_planted_factors_come_back() -> None:
     X = sp.csr_matrix((W @ H).astype(np.float32))
     present = rng.random(N) > 0.3
     second = sp.csr_matrix(X[:, 25:].multiply(present[:, None]).astype(np.float32))
-    modalities = [_joint.Modality(X[:, :25].tocsr(), np.ones(N, dtype=bool)), _joint.Modality(second, present)]
-    layout = _joint.lay_out(modalities, K)
-    found = _joint.fit(layout, _joint.start(layout, K, rng), max_iter=3000, tol=1e-12).W
+    modalities = [
+        _joint_layout.Modality(X[:, :25].tocsr(), np.ones(N, dtype=bool)),
+        _joint_layout.Modality(second, present),
+    ]
+    layout = _joint_layout.lay_out(modalities, K)
+    found = _joint.fit(layout, _joint_start.start(layout, K, rng), max_iter=3000, tol=1e-12).W
     r = np.corrcoef(W.T, found.T)[:K, K:]
     assert r.max(1).min() > 0.995
 
@@ -119,8 +126,8 @@ def test_graph_term(missing: float) -> None:
     rng = np.random.default_rng(0)
     A, _ = _graph.radius_graph(rng.random((N, 2)) * 100, np.zeros(N, np.int32), 10.0)
     modalities, weight = planted(missing=missing), 0.3
-    layout = _joint.lay_out(modalities, K)
-    H0 = _joint.start(layout, K, rng)
+    layout = _joint_layout.lay_out(modalities, K)
+    H0 = _joint_start.start(layout, K, rng)
     result = _joint.fit(layout, H0, graph=A, graph_weight=weight, max_iter=80, tol=1e-7)
     L = np.diag(np.asarray(A.sum(1)).ravel()) - A.toarray()
     W = result.W.astype(float)
@@ -147,7 +154,7 @@ def test_the_step_on_the_sphere_is_the_minimum() -> None:
 
 def test_refit_is_least_squares_over_the_rows_that_are_there() -> None:
     modalities = planted(missing=0.3)
-    layout = _joint.lay_out(modalities, K)
+    layout = _joint_layout.lay_out(modalities, K)
     W = np.random.default_rng(1).random((N, K)).astype(np.float32)
     H = _joint.refit_h(layout, W, np.ones((K, 38)))
     m = modalities[1]
@@ -165,4 +172,6 @@ def test_variance_explained() -> None:
         design = np.stack([np.ones(50), W[:, r]], axis=1)
         residual = X - design @ np.linalg.lstsq(design, X, rcond=None)[0]
         slow.append(1 - (residual**2).sum() / (centred**2).sum() if r < 2 else 0)
-    np.testing.assert_allclose(_joint.variance_explained(sp.csr_matrix(X), W, H), slow, rtol=1e-9)
+    modality = _joint_layout.Modality(sp.csr_matrix(X), np.ones(50, dtype=bool), weight=3.0)
+    found = _joint.variance_explained(_joint_layout.lay_out([modality], 3), W, H)
+    np.testing.assert_allclose(found[:, 0], slow, rtol=1e-6)

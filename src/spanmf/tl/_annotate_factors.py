@@ -12,7 +12,7 @@ from .. import _checks, _data
 from .._docs import doc
 from .._logging import timed
 from ..core import _annotation
-from . import _fit, _joint_nmf, _parts
+from . import _fit, _joint_values, _parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,7 +182,9 @@ def _correlation(factored: _parts.Factored, found: _parts.Found) -> np.ndarray:
     scores = []
     for m, part in enumerate(factored.parts):
         X, mask = (
-            _joint_nmf.recorded_values(factored.holder, part.name, factored.record) if factored.joint else _plain(part)
+            _joint_values.recorded_values(factored.holder, part.name, factored.record)
+            if factored.joint
+            else _plain(part)
         )
         position = np.cumsum(mask) - 1
         W = factored.W[part.rows]

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from .. import _checks, _mudata
 from ..core import _annotation, _scale
-from . import _fit, _joint_nmf, _parts
+from . import _fit, _joint_values, _parts
 
 PER_COMPONENT, MIN_CLUSTERS = 2, 20
 MIN_SIZE = 10  # observations a cluster, on average
@@ -126,7 +126,7 @@ def _scores(
     matrices = []
     for part, is_there in zip(factored.parts, there, strict=True):
         if is_there:
-            X = _joint_nmf.recorded_values(factored.holder, part.name, factored.record)[0]
+            X = _joint_values.recorded_values(factored.holder, part.name, factored.record)[0]
             if factored.record["params"]["loss"][part.name.replace("/", "|")] == "kl":
                 X = _fit.log_normalised(X)
             X = X * np.float32(_scale_of(factored, part))

@@ -13,32 +13,17 @@ from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from .. import _checks, _data, _keys, _mudata
+from .. import _checks, _dask, _data, _keys, _mudata
 from .._docs import doc
 from .._logging import timed
-from ..core import _graph, _init, _joint, _normalise, _smooth, _snmf
-from . import _fit
+from ..core import _graph, _init, _joint, _joint_layout, _joint_start, _smooth, _snmf
+from . import _fit, _joint_values
 from ._snmf import check_smoothing, smoothing_params
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-PREPROCESSING = ("rna", "protein", "log1p", "none")
-N_VARIABLE = 2000  # genes kept where none are marked as highly variable and there are more
-RNA_NAMES = ("rna", "gex", "gene expression", "transcriptome", "tx", "xenium", "merfish", "visium", "atac")
-PROTEIN_NAMES = (
-    "protein",
-    "prot",
-    "adt",
-    "antibody capture",
-    "protein expression",
-    "proteome",
-    "codex",
-    "mibi",
-    "imc",
-    "cycif",
-)
 WEIGHTS = ("balanced", "stacked")
 MISSING = ("mask", "pad")
 SMOOTHINGS = (None, *_fit.SMOOTHINGS)
@@ -175,7 +160,7 @@ def joint_nmf(
     _checks.check_key_added(key_added)
     _checks.check_range("n_components", n_components, 1, integer=True)
     _check_options(weights, missing, init, smoothing, max_iter, tol)
-    kinds = _kinds(mdata, preprocessing)
+    kinds = _joint_values.kinds_of(mdata, preprocessing)
     losses = _each(names, loss, "loss", lambda n, v: _checks.check_choice(f"loss of {n!r}", v, _fit.LOSSES))
     n_private = _each(
         names, private, "private", lambda n, v: _checks.check_range(f"private of {n!r}", v, 0, integer=True)
@@ -188,30 +173,21 @@ def joint_nmf(
     A, graph_key = (None, None) if smoothing is None else _mudata.get_graph(mdata, connectivity_key)
     rng_ = _data.default_rng(rng, random_state)
     with timed("tl.joint_nmf") as notes:
-        parts = {n: _values(mdata, n, kinds[n], losses[n]) for n in names}
-        _checks.check_n_components(k, mdata.n_obs, sum(X.shape[1] for X, _ in parts.values()))
-        rows = {n: _mudata.rows_of(mdata, n) for n in names}
-        spread = {n: _mudata.spread(X, rows[n], mdata.n_obs) for n, (X, _) in parts.items()}
-        present = {n: np.isin(np.arange(mdata.n_obs), rows[n]) for n in names}
-        padded = _pad(mdata, spread, present) if missing == "pad" else None
-        modalities = _modalities(names, spread, present, losses, n_private, weights)
-        layout = _joint.lay_out(modalities, k)
-        if on is not None:
-            if layout.differs:
-                msg = (
-                    f"`device={device!r}`: losses that differ between modalities, and `loss='kl'` with missing observations or "
-                    "private components, run on the CPU only. Leave `device` out."
-                )
-                raise ValueError(msg)
-            edges = 0 if A is None else A.nnz
-            layout = replace(layout, X=_fit.placed(layout.X, k, on, layout.bounds, edges=edges))
-        result, W, H = _factorise(layout, k, A, smoothing, beta, n_steps, laplacian_weight, init, max_iter, tol, rng_)
+        _joint_values.check_lazy(mdata, missing, device)
+        order = _joint_values.order_of(mdata)
+        values = {n: _joint_values.read(mdata, n, kinds[n], losses[n]) for n in names}
+        _checks.check_n_components(k, mdata.n_obs, sum(v.part.n_columns for v in values.values()))
+        padded = _pad(mdata, values, losses) if missing == "pad" else None
+        modalities = _modalities(values, losses, n_private, weights)
+        layout = _joint_values.laid_out(modalities, k, order)
+        placed = _placed(layout, k, on, 0 if A is None else A.nnz, device)
+        result, W, H = _factorise(placed, k, A, smoothing, beta, n_steps, laplacian_weight, init, max_iter, tol, rng_)
         W, H = _ordered(W, H, int(n_components))
         explained = pd.DataFrame(
-            {n: _joint.variance_explained(spread[n][present[n]], W[present[n]], H[:, c] / modalities[i].scale)
-             for i, (n, c) in enumerate(zip(names, layout.columns, strict=True))},
+            _joint.variance_explained(layout, W, H),
             index=[str(i) for i in range(k)],
-        )  # fmt: skip
+            columns=_data.storable_names(names),
+        )
         params: dict[str, Any] = {
             "n_components": int(n_components), "preprocessing": kinds, "weights": dict(weights) if isinstance(weights, Mapping) else weights,
             "missing": missing, "loss": losses, "private": n_private, "connectivity_key": graph_key, "init": init,
@@ -220,10 +196,9 @@ def joint_nmf(
         if smoothing is not None:
             params |= smoothing_params(smoothing, beta, n_steps, laplacian_weight)
         scales = {n: m.scale for n, m in zip(names, modalities, strict=True)}
-        explained.columns = _data.storable_names(explained.columns)
         record = _data.provenance(params, **_fit.solver_results(result), scales=scales)
         mdata = _mudata.copy(mdata) if copy and not made else mdata
-        _write(mdata, key_added, W, H, layout, parts, scales, record | {"variance_explained": explained}, padded)
+        _write(mdata, key_added, W, H, layout, values, scales, record | {"variance_explained": explained}, padded)
         notes += [
             f"{k} components of {len(names)} modalities, {result.n_iter} passes",
             f"added obsm['X_{key_added}'], obs[{key_added!r}], uns[{key_added!r}] and varm['{key_added}_loadings'] of each",
@@ -253,78 +228,7 @@ def _each(names: list[str], value: Any, option: str, check: Any) -> dict[str, An
     return out
 
 
-def _kinds(mdata: MuData, preprocessing: Any) -> dict[str, str]:
-    """How each modality is preprocessed."""
-    given = preprocessing if isinstance(preprocessing, Mapping) else dict.fromkeys(mdata.mod, preprocessing)
-    _checks.check_members("preprocessing", given, list(mdata.mod))
-    out = {}
-    for name, table in mdata.mod.items():
-        kind = given.get(name, "auto")
-        _checks.check_choice(f"preprocessing of {name!r}", kind, ("auto", *PREPROCESSING))
-        out[name] = _kind_of(name, table) if kind == "auto" else kind
-    return out
-
-
-def _kind_of(name: str, table: AnnData) -> str:
-    words = [name.lower().replace("_", " ")]
-    if "feature_types" in table.var:
-        words += [str(x).lower() for x in table.var["feature_types"].unique()]
-    for kind, known in (("protein", PROTEIN_NAMES), ("rna", RNA_NAMES)):
-        if any(w in known for w in words):
-            return kind
-    msg = (
-        f"It cannot be told from the name {name!r} how to preprocess this modality: say so, e.g. "
-        f"`preprocessing={{{name!r}: 'rna'}}` (one of {', '.join(PREPROCESSING)})."
-    )
-    raise ValueError(msg)
-
-
-def _values(mdata: MuData, name: str, kind: str, loss: str) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Preprocessed values of one modality (its observations × variables in use), and the mask of these variables."""
-    table = mdata.mod[name]
-    X, where = _data.get_matrix(table)
-    where = f"{where} of modality {name!r}"
-    (_checks.check_intensities if kind == "protein" else _checks.check_matrix)(X, where)
-    mask = np.ones(table.n_vars, dtype=bool)
-    X = sp.csr_matrix(X, dtype=np.float32)
-    if kind in ("rna", "log1p") and loss == "frobenius":
-        if kind == "rna":
-            logged = _fit.log_normalised(X) if _checks.looks_like_counts(X) else X
-        else:
-            logged = X if "log1p" in table.uns else X.log1p()  # scanpy notes there that it was done
-        mask = _variable(table, logged) if kind == "rna" or table.n_vars > N_VARIABLE else mask
-        X = logged[:, mask]
-        X = _normalise.over_sd(X) if kind == "rna" else X
-    elif kind == "protein" and loss == "frobenius":
-        X = _normalise.clr(X)
-    if loss == "kl" and not _checks.looks_like_counts(X):
-        _checks.warn(f"{where} does not look like counts, which `loss='kl'` is for.")
-    return sp.csr_matrix(X, dtype=np.float32), mask
-
-
-def recorded_values(mdata: MuData, name: str, record: Mapping[str, Any]) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Preprocessed values of a modality again, as a recorded run had them."""
-    params = record.get("params", {})
-    stored = name.replace("/", "|")
-    if stored not in params.get("preprocessing", {}) or stored not in params.get("loss", {}):
-        msg = f"What `sn.tl.joint_nmf` recorded of modality {name!r} is gone from `mdata.uns`. Run it again."
-        raise KeyError(msg)
-    return _values(mdata, name, str(params["preprocessing"][stored]), str(params["loss"][stored]))
-
-
-def _variable(table: AnnData, logged: sp.csr_matrix) -> np.ndarray:
-    """Genes marked as highly variable, or the most variable ones where there are many."""
-    if _keys.HIGHLY_VARIABLE in table.var or table.n_vars <= N_VARIABLE:
-        return _data.get_mask(table, "auto")
-    import scanpy as sc
-    from anndata import AnnData
-
-    holder = AnnData(logged)
-    sc.pp.highly_variable_genes(holder, n_top_genes=N_VARIABLE)
-    return holder.var["highly_variable"].to_numpy()
-
-
-def _pad(mdata: MuData, spread: dict[str, sp.csr_matrix], present: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _pad(mdata: MuData, values: dict[str, _joint_values.Values], losses: dict[str, str]) -> dict[str, np.ndarray]:
     """Fill missing rows from the nearest observation that has them, in place; which rows were filled."""
     coords = np.full((mdata.n_obs, 2), np.nan)
     for name, table in mdata.mod.items():
@@ -333,44 +237,45 @@ def _pad(mdata: MuData, spread: dict[str, sp.csr_matrix], present: dict[str, np.
     if np.isnan(coords).any():
         msg = "`missing='pad'` takes values of the nearest observation, and not all have coordinates in `obsm['spatial']`. Use `missing='mask'`."
         raise ValueError(msg)
-    filled = {}
-    for name, there in present.items():
-        filled[name] = ~there
-        if not there.all():
-            source = np.arange(mdata.n_obs)
-            have = np.flatnonzero(there)
-            source[~there] = have[cKDTree(coords[have]).query(coords[~there])[1]]
-            spread[name] = spread[name][source]
-            present[name] = np.ones_like(there)
-    return filled
+    absent = {name: ~v.present for name, v in values.items()}
+    for name, lacks in absent.items():
+        if lacks.any():
+            source, have = np.arange(mdata.n_obs), np.flatnonzero(~lacks)
+            source[lacks] = have[cKDTree(coords[have]).query(coords[lacks])[1]]
+            values[name] = _joint_values.filled(values[name], source, losses[name])
+    return absent
 
 
 def _modalities(
-    names: list[str],
-    spread: dict[str, sp.csr_matrix],
-    present: dict[str, np.ndarray],
-    losses: dict[str, str],
-    private: dict[str, int],
-    weights: Any,
-) -> list[_joint.Modality]:
+    values: dict[str, _joint_values.Values], losses: dict[str, str], private: dict[str, int], weights: Any
+) -> list[_joint_layout.Modality]:
     if isinstance(weights, Mapping):
-        _checks.check_members("weights", weights, names)
+        _checks.check_members("weights", weights, list(values))
     out = []
-    for n in names:
-        X = spread[n]
-        size = float(
-            np.vdot(X.data.astype(np.float64), X.data) if losses[n] == "frobenius" else X.data.sum(dtype=np.float64)
-        )
-        weight = 1.0 if weights == "stacked" else present[n].sum() / size
+    for n, v in values.items():
+        weight = 1.0 if weights == "stacked" else v.present.sum() / v.size
         if isinstance(weights, Mapping):
             _checks.check_range(f"weight of {n!r}", weights.get(n, 1.0), 0, open_low=True)
             weight *= float(weights.get(n, 1.0))
-        out.append(_joint.Modality(X, present[n], weight, losses[n], private[n]))
+        out.append(_joint_layout.Modality(v.part, v.present, weight, losses[n], private[n]))
     return out
 
 
+def _placed(layout: _joint_layout.Layout, k: int, on: str | None, edges: int, device: str) -> _joint_layout.Layout:
+    """The same on a device of torch, where one is asked for."""
+    if on is None:
+        return layout
+    if layout.differs:
+        msg = (
+            f"`device={device!r}`: losses that differ between modalities, and `loss='kl'` with missing observations or "
+            "private components, run on the CPU only. Leave `device` out."
+        )
+        raise ValueError(msg)
+    return replace(layout, X=_fit.placed(layout.X, k, on, layout.bounds, edges=edges))
+
+
 def _factorise(
-    layout: _joint.Layout,
+    layout: _joint_layout.Layout,
     k: int,
     A: sp.csr_matrix | None,
     smoothing: str | None,
@@ -398,7 +303,7 @@ def _factorise(
         threadpool_limits(1, "blas"),
         tqdm(total=max_iter, desc="tl.joint_nmf", unit="pass", delay=3, leave=False) as bar,
     ):
-        H = _joint.start(layout, k, rng) if init == "auto" else _init.METHODS[init](layout.X, k, rng)[1]
+        H = _joint_start.start(layout, k, rng) if init == "auto" else _init.METHODS[init](layout.X, k, rng)[1]
         result = _joint.fit(
             layout, H, graph=inside, graph_weight=graph_weight, max_iter=max_iter, tol=tol, progress=progress
         )
@@ -409,7 +314,7 @@ def _factorise(
         )
     W, H = result.W, result.H
     if smoothing in ("refit", "diffuse"):
-        W = _smooth.diffuse(_smooth.beside(layout.X, A), W, beta, n_steps)
+        W = _smooth.diffuse(_smooth.beside(layout.X, A), np.asarray(W), beta, n_steps)
     if smoothing == "refit":
         H = _joint.refit_h(layout, W, H)
     return result, W, H
@@ -420,8 +325,11 @@ def _ordered(W: np.ndarray, H: np.ndarray, n_shared: int) -> tuple[np.ndarray, n
     norms = np.linalg.norm(H, axis=1)
     norms[norms == 0] = 1
     W, H = W * norms, H / norms[:, None]
-    order = np.concatenate([np.argsort(-W[:, :n_shared].sum(0), kind="stable"), np.arange(n_shared, len(H))])
-    return np.ascontiguousarray(W[:, order], dtype=np.float32), np.ascontiguousarray(H[order], dtype=np.float32)
+    order = np.concatenate(
+        [np.argsort(-np.asarray(W[:, :n_shared].sum(0)), kind="stable"), np.arange(n_shared, len(H))]
+    )
+    W = W[:, order].astype(np.float32)
+    return W if _dask.is_lazy(W) else np.ascontiguousarray(W), np.ascontiguousarray(H[order], dtype=np.float32)
 
 
 def _write(
@@ -429,8 +337,8 @@ def _write(
     key: str,
     W: np.ndarray,
     H: np.ndarray,
-    layout: _joint.Layout,
-    parts: dict[str, tuple[sp.csr_matrix, np.ndarray]],
+    layout: _joint_layout.Layout,
+    values: dict[str, _joint_values.Values],
     scales: dict[str, float],
     record: dict[str, Any],
     padded: dict[str, np.ndarray] | None,
@@ -438,9 +346,8 @@ def _write(
     keys = _keys.FactorKeys(key)
     gram = H.astype(np.float64) @ H.T
     for (name, table), columns in zip(mdata.mod.items(), layout.columns, strict=True):
-        _data.write_factors(
-            table, key, W[_mudata.rows_of(mdata, name)], H[:, columns] / np.float32(scales[name]), parts[name][1]
-        )
+        own = W[_mudata.rows_of(mdata, name)]
+        _data.write_factors(table, key, own, H[:, columns] / np.float32(scales[name]), values[name].mask)
         table.uns[keys.provenance] = _data.provenance({"modality": name}, gram=gram)
     mdata.obsm[keys.factors] = W
     mdata.obs[keys.labels] = _fit.component_labels(_fit.dominant(W, H), len(H))

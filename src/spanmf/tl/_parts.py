@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks, _data, _keys, _marker_sets, _mudata
 from ..core import _annotation
-from ._joint_nmf import PROTEIN_NAMES, RNA_NAMES
+from ._joint_values import PROTEIN_NAMES, RNA_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
