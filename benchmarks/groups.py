@@ -396,6 +396,11 @@ def judge(rows: list[Row], quality: Quality | str) -> list[Row]:
     return [row | _verdict(values.get(row["who"]), best, quality) if is_ours(row) else row for row in rows]
 
 
+def share(off: float) -> str:
+    """A relative difference: in per cent, or as a power of ten where it is small."""
+    return f"{100 * off:+.2g} %" if abs(off) >= 1e-3 else f"{off:+.0e}"
+
+
 def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
     if value is None or best is None:
         return {
@@ -409,5 +414,5 @@ def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
     return {
         "same": same,
         "off": off,
-        "judged": f"{word}, {off:+.0e}" if off else word,
+        "judged": f"{word}, {share(off)}" if off else word,
     }

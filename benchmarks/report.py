@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median, mode
 from typing import Any
 
-from groups import GROUPS, Row, compared, is_ours, judge
+from groups import GROUPS, Row, compared, is_ours, judge, share
 
 HEAD = """\
 # Benchmarks
@@ -114,7 +114,7 @@ def _judged(rows: list[Row]) -> str:
     worse = [r for r in both if not r["same"]]
     text = f"{len(both) - len(worse)} of {len(both)} as good"
     off = sorted(r["off"] for r in both)
-    return f"{'WORSE: ' if worse else ''}{text}, {off[0]:+.0e} to {off[-1]:+.0e}"
+    return f"{'WORSE: ' if worse else ''}{text}, {share(off[0])} to {share(off[-1])}"
 
 
 def write_tables(table: list[Row], out: Path) -> None:
@@ -152,6 +152,8 @@ def largest(table: list[Row]) -> list[Row]:
 def _table(table: list[Row]) -> list[str]:
     body = [_cells(line) for line in sorted(table, key=_order)]
     used = [c for c in COLUMNS if any(row[c] for row in body)]
+    if {row["who"] for row in body} == {"spanmf"}:
+        used.remove("who")
     head = ["| " + " | ".join(COLUMNS[c] for c in used) + " |", "|" + "---|" * len(used)]
     return head + ["| " + " | ".join(row[c] for c in used) + " |" for row in body]
 
@@ -171,7 +173,7 @@ def _order(line: Row) -> tuple:
 
 def _cells(line: Row) -> dict[str, str]:
     size = " ".join(f"{s:,}" if isinstance(s, int) and s > 99 else str(s) for s in line["sizes"])
-    threads = "" if line["threads"] == 1 else f", {line['threads']} threads"
+    threads = "" if line["threads"] == 1 or GROUPS[line["group"]].threads else f", {line['threads']} threads"
     judged, by_wall = line.get("judged", ""), GROUPS[line["group"]].by_wall
     return {
         "title": line.get("title", ""),
