@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +69,25 @@ def make(name: str, n: int) -> None:
 
 def made_tissue(n: int) -> dict[str, np.ndarray]:
     """Log-normalised values, places, library and domain."""
+    if n <= PIECE:
+        return one_tissue(n)
+    sizes = [min(PIECE, n - first) for first in range(0, n, PIECE)]
+    known = {size: (CACHE / f"tissue-{size}").exists() for size in sizes}
+    pieces = {size: stored(size, "tissue") if there else one_tissue(size) for size, there in known.items()}
     out: dict[str, list[np.ndarray]] = defaultdict(list)
-    right = 0.0
-    for place in range(-(-n // PIECE)):
-        arrays = piece(min(PIECE, n - place * PIECE))
+    right, n_values = 0.0, 0
+    for place, arrays in enumerate(pieces[size] for size in sizes):
         xy = arrays["spatial"]
         moved = {"spatial": xy + np.array([right - xy[:, 0].min(), 0]), "library": arrays["library"] + 100 * place}
-        right = moved["spatial"][:, 0].max() + GAP
+        moved["indptr"] = arrays["indptr"][place > 0 :] + n_values
+        right, n_values = moved["spatial"][:, 0].max() + GAP, moved["indptr"][-1]
         for key, values in (arrays | moved).items():
             out[key].append(values)
-    whole = {key: np.concatenate(out.pop(key)) for key in list(out)}
-    return whole | {"indptr": np.r_[0, np.cumsum(whole.pop("counts"), dtype=np.int64)]}
+    return {key: np.concatenate(out.pop(key)) for key in list(out)}
 
 
-@lru_cache(1)
-def piece(n: int) -> dict[str, np.ndarray]:
-    """The arrays of one tissue; all have the same programmes, for the seed is the same."""
+def one_tissue(n: int) -> dict[str, np.ndarray]:
+    """As it is generated; all have the same programmes, for the seed is the same."""
     import scanpy as sc
 
     import spanmf as sn
@@ -100,7 +102,7 @@ def piece(n: int) -> dict[str, np.ndarray]:
         "domain": adata.obs["domain"].cat.codes.to_numpy(dtype=np.int32),
         "data": X.data,
         "indices": X.indices.astype(np.int32),
-        "counts": np.diff(X.indptr),
+        "indptr": X.indptr.astype(np.int64),
     }
 
 
