@@ -7,6 +7,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from support import changed, small_tissue, snapshot
@@ -193,6 +194,43 @@ def test_places_of_rare_labels_are_drawn_from_the_same_edges(monkeypatch: pytest
         results.append(sn.gr.colocalization(table, "label"))
     assert len(drawn) >= 2
     assert results[0].equals(results[1])
+
+
+def rings(dense: bool) -> pd.DataFrame:
+    """Co-localisation by distance, of an even tissue in two samples or of one with a dense core and a rare label."""
+    adata = small_tissue(500)
+    adata.obsm["spatial"][7] = adata.obsm["spatial"][3]  # at the same place
+    if not dense:
+        return sn.gr.colocalization_by_distance(adata, "domain", [15, 40, 60], library_key="sample")
+    rng = np.random.default_rng(0)
+    adata.obsm["spatial"] = rng.random((500, 2)) * 300
+    adata.obsm["spatial"][:60] = adata.obsm["spatial"][0] + rng.random((60, 2)) * 5
+    adata.obs["label"] = np.where(np.arange(500) % 50 == 1, "rare", "common")
+    return sn.gr.colocalization_by_distance(adata, "label", [15, 40])
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_rings_of_distance_are_counted_tile_by_tile(dense: bool, request: pytest.FixtureRequest, monkeypatch) -> None:
+    whole, made, draws = rings(dense), [], []
+    request.getfixturevalue("small_tiles")
+    edges, draw = _tiles.RadiusGraph._edges, _colocalization.draw_places
+    monkeypatch.setattr(_tiles.RadiusGraph, "_edges", lambda A, ids: made.append(len(ids)) or edges(A, ids))
+    monkeypatch.setattr(_colocalization, "draw_places", lambda *args: draws.append(args[2]) or draw(*args))
+    assert rings(dense).equals(whole)
+    assert max(made) < 500  # never all at once
+    assert bool(draws) == dense
+    if not dense:
+        adata = small_tissue(500)
+        adata.obsm["spatial"][7] = adata.obsm["spatial"][3]
+        xy, of = adata.obsm["spatial"], adata.obs["domain"].to_numpy()
+        d = np.sqrt(((xy[:, None] - xy[None]) ** 2).sum(-1))
+        d[(adata.obs["sample"].to_numpy()[:, None] != adata.obs["sample"].to_numpy()) | np.eye(500, dtype=bool)] = (
+            np.inf
+        )
+        for row in whole[whole["library"] == "all"].itertuples():
+            near = (d <= row.radius_to) & ((d > row.radius_from) | (row.radius_from == 0))
+            count = near[np.ix_(of == row.a, of == row.b)].sum()
+            assert row.observed == count / (1 + (row.a == row.b))
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import binom, nbinom, norm, poisson
 
 from ._joincount import _falling, _ratio
-from ._tiles import AnyGraph, parts_of, rows_of
+from ._tiles import AnyGraph, Part, RadiusGraph, Ring, parts_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,19 +56,50 @@ class Moments(NamedTuple):
 
 def pair_counts(A: AnyGraph, codes: np.ndarray, groups: np.ndarray, n_labels: int, n_groups: int) -> Counts:
     """Join counts by group. ``A`` symmetric without diagonal; observations with ``codes < 0`` are as if not there."""
-    codes, groups = np.asarray(codes, dtype=np.int32), np.asarray(groups, dtype=np.int32)
-    J, T2, r, crossing = np.zeros((n_groups, n_labels, n_labels)), np.zeros(n_groups), np.zeros(len(codes)), 0.0
+    sums = _Sums(codes, groups, n_labels, n_groups)
     for part in parts_of(A):
+        sums.add(part)
+    return sums.counts()
+
+
+def ring_counts(
+    A: RadiusGraph, rings: list[Ring], codes: np.ndarray, groups: np.ndarray, n_labels: int, n_groups: int
+) -> list[Counts]:
+    """The same for each ring of distances, in one pass over the tiles of the graph that holds them all."""
+    sums = [_Sums(codes, groups, n_labels, n_groups) for _ in rings]
+    for part in A.parts(lengths=True):
+        for one, ring in zip(sums, rings, strict=True):
+            one.add(ring.of(part))
+    return [one.counts() for one in sums]
+
+
+class _Sums:
+    """Join counts that are added up part by part."""
+
+    def __init__(self, codes: np.ndarray, groups: np.ndarray, n_labels: int, n_groups: int) -> None:
+        self.codes, self.groups = np.asarray(codes, dtype=np.int32), np.asarray(groups, dtype=np.int32)
+        self.J, self.T2 = np.zeros((n_groups, n_labels, n_labels)), np.zeros(n_groups)
+        self.degrees, self.crossing = np.zeros(len(codes)), 0.0
+
+    def add(self, part: Part) -> None:
+        """The edges of one part."""
         B, ids = part.A, part.ids
-        sums = _pair_counts(B.indptr, B.indices, B.data, codes[ids], groups[ids], n_labels, n_groups)
-        J, T2, crossing = J + sums[0], T2 + sums[1], crossing + sums[3]
-        r[ids] += sums[2]
-    known = codes >= 0
-    n = np.zeros((n_groups, n_labels), dtype=np.int64)
-    np.add.at(n, (groups[known], codes[known]), 1)
-    S0 = np.bincount(groups, r, n_groups)
-    T3 = np.bincount(groups, r * r, n_groups) - T2
-    return Counts(J, n, S0, T2, T3, r, crossing)
+        n_groups, n_labels, _ = self.J.shape
+        J, T2, degrees, crossing = _pair_counts(
+            B.indptr, B.indices, B.data, self.codes[ids], self.groups[ids], n_labels, n_groups
+        )
+        self.J, self.T2, self.crossing = self.J + J, self.T2 + T2, self.crossing + crossing
+        self.degrees[ids] += degrees
+
+    def counts(self) -> Counts:
+        """What came of all parts."""
+        n_groups, n_labels, _ = self.J.shape
+        known, r = self.codes >= 0, self.degrees
+        n = np.zeros((n_groups, n_labels), dtype=np.int64)
+        np.add.at(n, (self.groups[known], self.codes[known]), 1)
+        S0 = np.bincount(self.groups, r, n_groups)
+        T3 = np.bincount(self.groups, r * r, n_groups) - self.T2
+        return Counts(self.J, n, S0, self.T2, T3, r, self.crossing)
 
 
 @njit(cache=True)
@@ -209,7 +240,7 @@ class Places(NamedTuple):
     n_others: int
 
 
-def draw_places(A: AnyGraph, members: np.ndarray, n_a: int, rng: np.random.Generator) -> Places:
+def draw_places(A: AnyGraph | Ring, members: np.ndarray, n_a: int, rng: np.random.Generator) -> Places:
     """Draw the places of a rare label N_DRAWS times among the labelled observations (``members``) of a group."""
     is_member = np.zeros(A.shape[0], dtype=np.bool_)
     is_member[members] = True

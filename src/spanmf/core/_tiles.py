@@ -196,6 +196,33 @@ class RadiusGraph:
         return self.matrices()[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Ring:
+    """The edges of a described graph whose lengths are above ``low`` and at most ``high``."""
+
+    graph: RadiusGraph
+    low: float
+    high: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Observations, twice."""
+        return self.graph.shape
+
+    def parts(self) -> Iterator[Part]:
+        """The rows, tile by tile."""
+        return map(self.of, self.graph.parts(lengths=True))
+
+    def of(self, part: Part) -> Part:
+        """Of a part of the graph, with its lengths, the edges that belong to the ring."""
+        assert part.D is not None
+        A, lengths = part.A, part.D.data
+        keep = (lengths > np.float32(self.low)) & (lengths <= np.float32(self.high))
+        indptr = np.concatenate([[0], np.cumsum(keep)])[A.indptr]
+        ring = _graph._csr(A.data[keep], A.indices[keep], indptr.astype(A.indptr.dtype), A.shape[0])
+        return replace(part, A=ring, D=None)
+
+
 def _halves(ids: Array, codes: Array, coords: Array) -> list[Array]:
     """Cut between libraries where there are several, else across the longest side; neither half is empty."""
     middle = len(ids) // 2
@@ -221,9 +248,9 @@ def _only_rows(A: sp.csr_matrix, there: Array) -> sp.csr_matrix:
 AnyGraph: TypeAlias = sp.csr_matrix | RadiusGraph
 
 
-def parts_of(A: AnyGraph) -> Iterator[Part]:
+def parts_of(A: AnyGraph | Ring) -> Iterator[Part]:
     """The rows of a graph: a stored one's all at once, a described one's tile by tile."""
-    if isinstance(A, RadiusGraph):
+    if isinstance(A, RadiusGraph | Ring):
         yield from A.parts()
     else:
         yield Part(A)
@@ -244,9 +271,9 @@ def has_coincident(A: RadiusGraph) -> Array:
     return out
 
 
-def rows_of(A: AnyGraph, rows: Array) -> sp.csr_matrix:
+def rows_of(A: AnyGraph | Ring, rows: Array) -> sp.csr_matrix:
     """A stored matrix with some rows of the graph; the others may be empty."""
-    if not isinstance(A, RadiusGraph):
+    if not isinstance(A, RadiusGraph | Ring):
         return A
     wanted = np.zeros(A.shape[0], dtype=bool)
     wanted[rows] = True

@@ -12,13 +12,12 @@ from .._docs import doc
 from .._logging import status, timed
 from ..core import _colocalization as core
 from ..core._fdr import benjamini_hochberg
-from ..core._tiles import among
-from ._surroundings import surroundings, within
+from ..core._tiles import Ring, among
+from ._surroundings import pairs, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import scipy.sparse as sp
     from anndata import AnnData
     from spatialdata import SpatialData
 
@@ -179,7 +178,8 @@ def colocalization_by_distance(
     r"""Co-localisation over rings of distance: one curve a pair, since one radius never fits all.
 
     The join counts of :func:`spanmf.gr.colocalization` on the graphs of all pairs with
-    :math:`r_{m-1} < d_{ij} \le r_m` (the first ring from 0, coincident observations included).
+    :math:`r_{m-1} < d_{ij} \le r_m` (the first ring from 0, coincident observations included). Pairs are looked for and
+    counted some 65,000 observations at a time and not stored.
 
     Parameters
     ----------
@@ -222,10 +222,11 @@ def colocalization_by_distance(
     libraries, library_names = _data.get_libraries(table, library_key)
     rings = []
     with timed("gr.colocalization_by_distance") as notes:
-        A, D = within(table, radii_[-1], libraries, spatial_key)
-        for low, high in zip([0.0, *radii_[:-1]], radii_, strict=True):
-            ring = _ring(A, D, low if low else -1.0, high)
-            counts = core.pair_counts(ring, codes, libraries, len(names), len(library_names))
+        A = pairs(table, radii_[-1], libraries, spatial_key)
+        starts = [0.0, *radii_[:-1]]
+        cut = [Ring(A, low or -1.0, high) for low, high in zip(starts, radii_, strict=True)]  # what coincides is near
+        found = core.ring_counts(A, cut, codes, libraries, len(names), len(library_names))
+        for low, high, ring, counts in zip(starts, radii_, cut, found, strict=True):
             blocks = _exact(ring, codes, libraries, counts, core.moments(counts), np.random.default_rng(0))
             tidy = _tidy(blocks, [b.z for b in blocks], counts.n, names, library_names, directed=False)
             rings.append(tidy.assign(radius_from=low, radius_to=high))
@@ -254,7 +255,7 @@ class _Block:
 
 
 def _exact(
-    A: AnyGraph,
+    A: AnyGraph | Ring,
     codes: np.ndarray,
     libraries: np.ndarray,
     counts: core.Counts,
@@ -281,7 +282,7 @@ def _exact(
 def _draw_uneven(
     lower: np.ndarray,
     upper: np.ndarray,
-    A: AnyGraph,
+    A: AnyGraph | Ring,
     codes: np.ndarray,
     libraries: np.ndarray,
     counts: core.Counts,
@@ -456,13 +457,6 @@ def _check_radii(radii: Sequence[float]) -> list[float]:
         msg = f"`radii` must be positive and increasing, e.g. [20, 40, 80], not {list(radii)!r}."
         raise ValueError(msg)
     return out
-
-
-def _ring(A: sp.csr_matrix, D: sp.csr_matrix, low: float, high: float) -> sp.csr_matrix:
-    """Pairs with low < d ≤ high."""
-    keep = (D.data > np.float32(low)) & (D.data <= np.float32(high))
-    indptr = np.concatenate([[0], np.cumsum(keep)])[A.indptr]
-    return type(A)((A.data[keep], A.indices[keep], indptr), shape=A.shape)
 
 
 def _warn_of_crossing(crossing: float, A: AnyGraph, library_key: str | None) -> None:

@@ -11,7 +11,6 @@ from ..core import _graph
 from ..core._tiles import RadiusGraph, unweighted
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
     from anndata import AnnData
 
     from ..core._tiles import AnyGraph
@@ -37,13 +36,6 @@ def surroundings(
         msg = "Give `radius` or `connectivity_key`, not both: each says who is a neighbour."
         raise ValueError(msg)
     return pairs(table, radius, libraries, spatial_key), {"radius": float(radius), "spatial_key": spatial_key}
-
-
-def within(
-    table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str
-) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """All pairs of a library within a radius (each 1), and their lengths, as matrices."""
-    return pairs(table, radius, libraries, spatial_key).matrices()
 
 
 def pairs(table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str) -> RadiusGraph:
