@@ -108,8 +108,16 @@ def row_blocks(n: int) -> Iterator[slice]:
 @singledispatch
 def squared_norm(X: Any) -> float:
     """``‖X‖²_F`` in float64."""
-    parts = (part.astype(np.float64) for part in chunks(X.data))
-    return float(sum(np.vdot(part, part) for part in parts))
+    return float(_sum_of_squares(X.data))
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _sum_of_squares(v):
+    """Not by BLAS, whose threads get into each other's way where blocks are looked at side by side."""
+    total = 0.0
+    for i in range(len(v)):  # over values it would not be vectorised
+        total += np.float64(v[i]) * np.float64(v[i])
+    return total
 
 
 @singledispatch
