@@ -243,7 +243,10 @@ GROUPS: dict[str, Group] = {
         "deconvolution",
         "they are to cover 0.85 to 0.95",
         quick=((428, "mixes", 3000),),
-        full=tuple((428, kind, seed) for kind in ("mixes", "platform", "starmap") for seed in range(3000, 3010)),
+        full=(
+            *((428, "paper", seed) for seed in range(5000, 5006)),
+            *((428, kind, seed) for kind in ("mixes", "platform", "starmap") for seed in range(3000, 3010)),
+        ),
         data=("pdac_a_st.h5ad", "pdac_a_sc_ref.h5ad", "starmap_v1_1020.h5ad"),
         seeds=True,
     ),

@@ -1,7 +1,7 @@
 """Stereoscope or DestVI on the arrays in a folder; run by ``deconvolution_deep.py`` in an interpreter that has scvi-tools.
 
-On the 2,000 most variable genes of the cells, with as many epochs of cells and spots as scvi-tools takes by default and in its tutorials. Its own time, the import
-apart.
+On the 2,000 most variable genes of the cells; epochs of cells and of spots as in ``METHODS``: those that scvi-tools takes by default and in its
+tutorials, but for DestVI's spots, which get 500 of 2,500. Its own time, the import apart.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def shares(
 
 METHODS = {
     "Stereoscope": (RNAStereoscope, SpatialStereoscope, {}, (400, 2000)),
-    "DestVI": (CondSCVI, DestVI, {"weight_obs": False, "prior": "mog"}, (300, 2500)),
+    "DestVI": (CondSCVI, DestVI, {"weight_obs": False, "prior": "mog"}, (300, 500)),
 }
 
 

@@ -218,13 +218,9 @@ def test_deviances_are_those_of_the_dense_fit() -> None:
     np.testing.assert_allclose(spot, term.sum(1), rtol=1e-3, atol=5e-2)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
-def test_intervals_cover_where_the_reference_is_exact(likelihood: str) -> None:
+def test_intervals_cover_where_the_reference_is_exact() -> None:
     X, B, V = simulate(n=300, depth=1500)
-    if likelihood == "gaussian":
-        X = (V @ B + np.random.default_rng(0).normal(0, 3, X.shape) + 20).astype(np.float32)
-        B, V = np.vstack([B, np.full(B.shape[1], 20.0)]), np.column_stack([V, np.ones(300)]) / 2
-    options = Options(likelihood=likelihood, level=0.9, reference_weight=np.inf, platform=False, graph_weight=0)
+    options = Options(likelihood="poisson", level=0.9, reference_weight=np.inf, platform=False, graph_weight=0)
     fit = deconvolve(X, Reference(B), options=options)
     assert fit.lower is not None
     assert fit.upper is not None

@@ -139,14 +139,13 @@ def test_a_type_without_errors_of_its_own_borrows_those_of_all() -> None:
     np.testing.assert_allclose(upper[0, 2], upper[0, :2].mean(), atol=0.02)
 
 
-def test_patches_are_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patches_are_neighbours() -> None:
     n = 400
     line = sp.csr_matrix(sp.diags_array([np.ones(n - 1), np.ones(n - 1)], offsets=[-1, 1]))
     valid, rng = np.flatnonzero(np.arange(n) % 50 != 7), np.random.default_rng(0)
-    np.testing.assert_array_equal(_stl_calibrate.patch(line, valid, rng), valid)
-    monkeypatch.setattr(_stl_calibrate, "SPOTS", 80)
+    np.testing.assert_array_equal(_stl_calibrate.patch(line, valid, rng, n), valid)
     for graph, least in ((line, 60), (None, 0)):
-        rows = _stl_calibrate.patch(graph, valid, rng)
+        rows = _stl_calibrate.patch(graph, valid, rng, 80)
         assert len(rows) == 80
         assert (np.diff(rows) > 0).all()
         assert np.isin(rows, valid).all()
@@ -168,6 +167,35 @@ def test_intervals_cover_types_that_are_there_and_types_that_are_not(simulated) 
     sn.tl.stl_nmf(section, reference, interval=0.9)
     assert not section.uns["stl_nmf"]["calibrated"]
     assert coverage(section, V)[0] < present - 0.1
+
+
+def whole_numbers(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.floor(mean)
+
+
+def whole_numbers_of_noise(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.floor(np.maximum(mean + rng.normal(0, 0.5, mean.shape), 0))
+
+
+def mean_of_four(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.poisson(4 * mean) / 4
+
+
+@pytest.mark.parametrize("made", [whole_numbers, whole_numbers_of_noise, mean_of_four])
+def test_intervals_by_least_squares_need_no_cells(made) -> None:
+    rng = np.random.default_rng(5)
+    B = rng.gamma(0.3, 12, (K, 500)) * np.array([1.0, 0.7, 0.5, 0.3])[:, None]
+    V = np.maximum(np.repeat(rng.dirichlet(np.full(K, 0.3), 8), 40, axis=0) + rng.normal(0, 0.05, (320, K)), 0)
+    V /= V.sum(1, keepdims=True)
+    names = [f"g{j}" for j in range(500)]
+    section = ad.AnnData(sp.csr_matrix(made(V @ B, rng).astype(np.float32)), var=pd.DataFrame(index=names))
+    reference = pd.DataFrame(B, index=list("abcd"), columns=names)
+    sn.tl.stl_nmf(section, reference, interval=0.9, graph_weight=0)
+    assert section.uns["stl_nmf"]["likelihood"] == "gaussian"
+    assert section.uns["stl_nmf"]["calibrated"]
+    present, absent = coverage(section, V)
+    assert 0.82 < present < 0.98
+    assert absent > 0.82
 
 
 @pytest.fixture

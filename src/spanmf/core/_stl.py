@@ -65,20 +65,23 @@ def fit(
     n_cells = None if reference.n_cells is None else np.asarray(reference.n_cells, dtype=np.float64)
     B = np.asarray(reference.B, dtype=np.float64)
     smoother = Smoother.of(graph, regions, len(B), options)
-    likelihood, dispersion = options.likelihood, np.nan
     profiles = shrunk_profiles(B, n_cells)
     seen = seen_in(X)
-    genes = informative(seen[columns], profiles, options.n_genes)
-    rows, places = _of_columns(X, seen, columns[genes], options.device)
-    problem = Poisson(rows, _spread(profiles[:, genes], places, rows), B, n_cells, smoother, options, rng)
-    if likelihood == "auto":
-        dispersion = problem.dispersion()
-        likelihood = "gaussian" if dispersion < UNDER_DISPERSED else "poisson"
-    if likelihood == "gaussian":
-        del problem, rows  # they may hold a copy of X, and here is another
+
+    def by_squares(dispersion: float) -> Fit:
         rows, places = _of_columns(X, seen, columns, None)
         done = fit_gaussian(rows, _spread(B, places, rows), len(places), smoother, options, dispersion, progress)
         return done.on(np.arange(len(columns)), places)
+
+    if options.likelihood == "gaussian":
+        return by_squares(np.nan)
+    genes = informative(seen[columns], profiles, options.n_genes)
+    rows, places = _of_columns(X, seen, columns[genes], options.device)
+    problem = Poisson(rows, _spread(profiles[:, genes], places, rows), B, n_cells, smoother, options, rng)
+    dispersion = problem.dispersion() if options.likelihood == "auto" else np.nan
+    if dispersion < UNDER_DISPERSED:
+        del problem, rows  # they may hold a copy of X, and here is another
+        return by_squares(dispersion)
     problem.find_platform()
     problem.mend_profiles(progress)
     return problem.finish(dispersion, progress).on(genes, places)

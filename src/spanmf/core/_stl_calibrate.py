@@ -1,6 +1,6 @@
-r"""Intervals of the shares of cells, calibrated on spots that are made of the reference's own cells.
+r"""Intervals of the shares of cells, calibrated on spots whose truth is known.
 
-Curvature knows the noise of counting. It does not know that a spot holds a few cells, which are not the mean of their type, nor that the
+Counts: curvature knows the noise of counting. It does not know that a spot holds a few cells, which are not the mean of their type, nor that the
 mean itself comes from a few. So spots are made as the section's are: on its graph, with its depths, with the shares that were found
 in it. The cells are parted in two by type; one half makes the profiles, the other the spots, and then the other way round. These are
 deconvolved with the section's own options, and their errors, whose truth is known, give the width (conformal prediction, split by class):
@@ -10,6 +10,9 @@ deconvolved with the section's own options, and their errors, whose truth is kno
 * of the shares v = 0, the found ones have a quantile by type: up to it, the interval begins at zero.
 
 So each of the two classes, the types that are present and those that are not, is covered as often as asked, on spots made so.
+
+Least squares: the spots are made of the shares that were found, with the noise of the section's residuals (:mod:`spanmf.core._stl_noise`);
+no cells are needed. Counts without cells keep the intervals of curvature.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.optimize import nnls
 from scipy.sparse.csgraph import breadth_first_order
 
-from . import _ops, _stl
+from . import _ops, _stl, _stl_noise
 from ._blocks import Blocks
 from ._stl_model import DEFAULTS, Fit, Options, Progress, Reference
 from ._stl_spots import Cells, make_spots
@@ -33,6 +37,7 @@ MADE = 3000  # spots that are made in all, or more
 SPLITS = (2, 8)  # of the cells, at least and at most
 BORROWED = 50.0  # errors that a type borrows from all
 BORROWED_ZEROS = 200.0  # the same, of shares that are zero
+LEAST = 0.01  # part of the mean squared error that h² has everywhere
 PRESENT = 1e-3  # lowest bound of a type that is not held possible to be absent
 
 
@@ -70,34 +75,42 @@ def fit(
     rng: np.random.Generator,
     progress: Progress | None = None,
 ) -> Fit:
-    """Deconvolve as :func:`spanmf.core._stl.fit` does, with calibrated intervals; without cells, or by least squares, with those of curvature."""
+    """Deconvolve as :func:`spanmf.core._stl.fit` does, with calibrated intervals; of counts without cells, with those of curvature."""
     known: dict[str, Any] = {"columns": columns, "graph": graph, "regions": regions, "progress": progress}
-    cells = None if cells is None else cells.with_counts()
-    if cells is None or options.level is None:
-        return _stl.fit(X, reference, options=options, rng=rng, **known)
-    found = _stl.fit(X, reference, options=replace(options, level=None), rng=rng, **known)
-    if found.likelihood == "gaussian":
-        return _stl.fit(X, reference, options=replace(options, likelihood="gaussian"), rng=rng, **known)
-    rows = patch(graph, np.flatnonzero(found.depth > 0), rng)
-    depth, p = _depth_of(X, rows, columns)
-    made = replace(options, level=None, likelihood="poisson", platform=found.platform is not None, device=None)
-    calibration = calibrate(
-        cells, found.cells[rows], depth,
-        level=options.level, cells_per_spot=cells_per_spot, factors=gene_factors(found, p),
-        graph=None if graph is None else graph[rows][:, rows], regions=None if regions is None else regions[rows],
-        options=made, rng=rng, progress=progress,
-    )  # fmt: skip
+    cells = None if cells is None or options.level is None else cells.with_counts()
+    found = _stl.fit(X, reference, options=options if cells is None else replace(options, level=None), rng=rng, **known)
+    if options.level is None or (cells is None and found.likelihood == "poisson"):
+        return found
+    wanted = _stl_noise.SPOTS if found.likelihood == "gaussian" else SPOTS
+    rows = patch(graph, np.flatnonzero(found.depth > 0), rng, wanted)
+    part = _part(X, rows, columns)
+    near: dict[str, Any] = {
+        "graph": None if graph is None else graph[rows][:, rows],
+        "regions": None if regions is None else regions[rows],
+        "rng": rng,
+        "progress": progress,
+    }
+    made = replace(options, level=None, likelihood=found.likelihood, platform=found.platform is not None, device=None)
+    if cells is None or found.likelihood == "gaussian":
+        section = _stl_noise.Section(
+            part, reference.B, lambda values: _stl.fit(values, reference, options=made, **near).cells
+        )
+        calibration = from_errors(*section.errors(found.cells[rows], rng), options.level)
+    else:
+        calibration = calibrate(
+            cells, found.cells[rows], np.asarray(part.sum(1)).ravel(), level=options.level,
+            cells_per_spot=cells_per_spot, factors=gene_factors(found, part.shape[1]), options=made, **near,
+        )  # fmt: skip
     lower, upper = calibration.bounds(found.cells, found.depth)
     return replace(found, lower=lower, upper=upper, calibrated=True)
 
 
-def _depth_of(X: Any, rows: Array, columns: Array | None) -> tuple[Array, int]:
-    """Counts of some spots on some columns, and how many columns these are."""
+def _part(X: Any, rows: Array, columns: Array | None) -> sp.csr_matrix:
+    """Some spots on some columns."""
     if isinstance(X, Blocks):
-        part = (X if columns is None else X.select(columns)).take(rows)
-        return _ops.row_sums(part), part.shape[1]
-    part = X[rows] if columns is None else X[rows][:, columns]
-    return np.asarray(part.sum(1)).ravel(), part.shape[1]
+        return (X if columns is None else X.select(columns)).take(rows).as_scipy()
+    part = sp.csr_matrix(X[rows])
+    return part if columns is None else part[:, columns]
 
 
 def calibrate(
@@ -136,6 +149,7 @@ def from_errors(found: Array, truth: Array, depth: Array, level: float) -> Calib
     present, tail = truth > 0, (1 - level) / 2
     error, terms = truth - found, _variance_terms(found, depth)
     scale, _ = nnls(terms[present], error[present] ** 2)
+    scale[0] += LEAST * np.mean(error[present] ** 2)  # else the width at a share of zero may be none at all
     ratio = error / np.sqrt(np.maximum(terms @ scale, 1e-12))
     k = found.shape[1]
     low, high, absent = np.empty(k), np.empty(k), np.empty(k)
@@ -146,19 +160,19 @@ def from_errors(found: Array, truth: Array, depth: Array, level: float) -> Calib
     return Calibration(scale, low, high, absent)
 
 
-def patch(graph: Any, valid: Array, rng: np.random.Generator) -> Array:
+def patch(graph: Any, valid: Array, rng: np.random.Generator, wanted: int) -> Array:
     """Spots to make anew (ascending): all, or some patches of neighbours, or, without a graph, some."""
-    if len(valid) <= SPOTS:
+    if len(valid) <= wanted:
         return valid
     if graph is None:
-        return np.sort(rng.choice(valid, SPOTS, replace=False))
+        return np.sort(rng.choice(valid, wanted, replace=False))
     taken = np.zeros(graph.shape[0], bool)
     usable = np.zeros(graph.shape[0], bool)
     usable[valid] = True
-    while taken.sum() < SPOTS:
+    while taken.sum() < wanted:
         near = breadth_first_order(graph, rng.choice(valid), directed=False, return_predecessors=False)
         near = near[usable[near] & ~taken[near]]
-        taken[near[: min(SPOTS // PATCHES, SPOTS - int(taken.sum()))]] = True
+        taken[near[: min(wanted // PATCHES, wanted - int(taken.sum()))]] = True
     return np.flatnonzero(taken)
 
 

@@ -9,7 +9,6 @@ from ._blocks import Blocks
 from ._ops import Rows
 from ._simd import padded
 from ._stl_em import deviances
-from ._stl_intervals import Squared, of_squares
 from ._stl_model import Fit, Options, Progress, scaled_shares
 from ._stl_prior import Smoother
 
@@ -56,13 +55,9 @@ def fit_gaussian(
     size = B.sum(1)
     found = V.sum(1) > 0
     cells, mrna = (scaled_shares(V[:, :k], factors, found) for factors in (np.ones(k), size))
-    lower = upper = None
-    if options.level is not None:
-        lower, upper = of_squares(X, Squared(B, gram, residual / (n * n_genes), options.level), V)
     spot, gene = deviances(X, depth, B / size[:, None], _ops.pad(np.nan_to_num(mrna)))
     return Fit(
         cells=cells, mrna=mrna, trace=np.array(trace), mending=np.zeros(0),
         converged=converged, likelihood="gaussian", dispersion=dispersion, platform=None, profiles=B / size[:, None],
         sizes=size, depth=depth, spot_deviance=spot / np.where(valid, depth, np.nan), gene_deviance=gene,
-        lower=lower, upper=upper,
     )  # fmt: skip

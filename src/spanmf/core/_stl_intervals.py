@@ -32,16 +32,6 @@ class Counted:
     level: float
 
 
-@dataclass(frozen=True)
-class Squared:
-    """The same of least squares: profiles (k × p), their Gram matrix, mean squared residual, and the level."""
-
-    B: Array
-    gram: Array
-    noise: float
-    level: float
-
-
 def of_counts(X: Rows | Blocks, known: Counted, V: Array, depth: Array, prior: Array, weight: Array) -> Array:
     """Bounds (2 × n × k) of the shares of the cells from the curvature of the Poisson objective."""
     if isinstance(X, Blocks):
@@ -58,20 +48,6 @@ def of_counts(X: Rows | Blocks, known: Counted, V: Array, depth: Array, prior: A
         hessian[:, diagonal, diagonal] += pseudo / np.maximum(v, 1e-6) ** 2
         gradient = np.maximum(1 - pulled, 0)
         out[:, rows] = bounds(v, hessian, gradient, known.dispersion, known.rates, known.level)
-    return out
-
-
-def of_squares(X: Rows | Blocks, known: Squared, V: Array) -> Array:
-    """The same by least squares, where every spot has the same curvature."""
-    if isinstance(X, Blocks):
-        return np.concatenate(X.each_with(of_squares, known, X.cut(V)), axis=1)
-    k, A = len(known.B), X.as_scipy()
-    out = np.empty((2, len(V), k), np.float32)
-    for rows in blocks(len(V)):
-        v = V[rows, :k].astype(np.float64)
-        gradient = np.maximum(v @ known.gram - A[rows] @ known.B.T, 0)
-        hessian = np.broadcast_to(known.gram, (len(v), k, k))
-        out[:, rows] = bounds(v, hessian, gradient, known.noise, np.ones(k), known.level)
     return out
 
 

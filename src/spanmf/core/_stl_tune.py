@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from . import _stl
-from ._stl_calibrate import gene_factors, patch
+from ._stl_calibrate import SPOTS, gene_factors, patch
 from ._stl_model import Fit, Options, Reference
 from ._stl_reference import shrunk_profiles
 from ._stl_spots import Cells, make_spots
@@ -79,7 +79,7 @@ def tune(
 ) -> Tuned:
     """Choose among ``VALUES``, beginning with those of ``start``; of a large section some patches are used."""
     depth = np.asarray(section.X.sum(1)).ravel()
-    section = section.take(patch(section.graph, np.flatnonzero(depth > 0), rng))
+    section = section.take(patch(section.graph, np.flatnonzero(depth > 0), rng, SPOTS))
     depth = np.asarray(section.X.sum(1)).ravel()
     begin = weights_of(start)
     first = section.fit(reference, start)

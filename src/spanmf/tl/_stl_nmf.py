@@ -100,8 +100,9 @@ def stl_nmf(
         Level of intervals of the shares of cells (e.g. 0.9); ``None``: none. If the reference holds cells (as
         :func:`spanmf.tl.reference_profiles` keeps them), widths are calibrated on spots made of one half of these and
         deconvolved by the other: of the types that are present so many shares are covered, and of those that are not, on spots that are sums of cells
-        like the reference's. Takes 4 to 16 further fits, of up to 4,000 spots. Else (a DataFrame; least squares) they know of counting noise only,
-        and are too narrow by far where spots are sums of a few cells.
+        like the reference's. Takes 4 to 16 further fits, of up to 4,000 spots. Counts without such cells (a DataFrame) get intervals that know of counting
+        noise only, and are too narrow by far where spots are sums of a few cells. For least squares no cells are needed: widths are calibrated on spots (up to
+        1,000) made of the shares found, with the noise that the residuals have, cut or rounded where values are whole; they know of no error of the profiles.
     cells_per_spot
         Least and most cells in a spot of those made to calibrate the intervals: the fewer, the wider these are.
     preset
