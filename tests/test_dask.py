@@ -436,6 +436,22 @@ def test_a_dead_worker_changes_nothing(tissue, client, monkeypatch, lineage):
     client.wait_for_workers(2)
 
 
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(tissue, monkeypatch, caplog):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(_cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(_cluster, "LOOK", 0.1)
+    table = with_lazy(tissue)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        distributed.Client(empty, set_as_default=False) as client,
+        client.as_current(),
+        pytest.raises(RuntimeError, match=r"no workers for 0.5 s.*client.wait_for_workers\(1\)"),
+    ):
+        sn.tl.nmf(table, 4)
+    assert "the cluster has no workers" in caplog.text
+    assert "X_nmf" not in table.obsm
+
+
 def test_cluster_names_the_block_that_fails(tissue, client):
     table = with_lazy(tissue)
     table.X = that_fails(table.X)

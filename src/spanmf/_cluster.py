@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from . import _settings
+from ._logging import logger
 from .core import _blocks, _ops, _threads
 
 Array = np.ndarray
 LINEAGE = 25  # passes after which W starts anew from its values
 LIGHT = 1 << 20  # bytes of what a worker is sent to load a block; more means that the data are in it
 BATCH = 32  # blocks whose results travel together
+PATIENCE = 600.0  # seconds without any worker after which a call gives up
+LOOK = 10.0  # seconds from one look at the workers to the next
 _numbers = count()
 
 
@@ -69,7 +74,7 @@ class Workers:
 
     def shared(self, value: Any) -> Any:
         """See :class:`.core._blocks.Engine`."""
-        return self.client.submit(_same, value, key=_key("common"), pure=False)
+        return sent(self.client, value)
 
     def _each(self, what: str, task: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
         """Futures of a task on every block."""
@@ -79,11 +84,18 @@ class Workers:
         """What came of the blocks from ``first``; an error names the block."""
         from distributed import KilledWorker
 
+        watch = _Watch(self.client, futures)
         try:
-            return self.client.gather(futures)
+            with watch:
+                return self.client.gather(futures)
         except Exception as error:
             error.__traceback__ = None  # the client keeps the error, and with its frames all that is under way here
-            if isinstance(error, _blocks.BlockError):
+            if watch.gave_up:
+                told = _blocks.BlockError(
+                    f"The cluster had no workers for {PATIENCE:g} s. Start some, wait for them (`client.wait_for_workers(1)`), and "
+                    "call again."
+                )
+            elif isinstance(error, _blocks.BlockError):
                 told = _blocks.BlockError(*error.args)
             elif isinstance(error, KilledWorker):
                 reason = RuntimeError("its worker died every time that it was tried, as it does when memory runs out")
@@ -143,6 +155,36 @@ class Workers:
                 out[own] = new
         assert total.total is not None
         return total.total
+
+
+class _Watch:
+    """Cancels what is waited for when there has been no worker for long: dask itself would wait for ever."""
+
+    def __init__(self, client: Any, futures: list[Any]) -> None:
+        self.client, self.futures = client, futures
+        self.gave_up = False
+        self.done = Event()
+        self.thread = Thread(target=self._look, name="spanmf-watch", daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def _look(self) -> None:
+        since = None
+        while not self.done.wait(LOOK):
+            if self.client.nthreads():
+                since = None
+            elif since is None:
+                since = time.monotonic()
+                logger.warning("the cluster has no workers: waiting %g s for some", PATIENCE)
+            elif time.monotonic() - since > PATIENCE:
+                self.gave_up = True
+                self.client.cancel(self.futures)
+                return
 
 
 def _key(what: str) -> str:
