@@ -163,14 +163,20 @@ def panel_of_40(n: int, n_genes: int):
     return sn._mudata.make({"rna": mdata.mod["rna"], "protein": wide})
 
 
+def modality(mdata, name: str) -> sp.csr_matrix:
+    """One modality as ours factorises it."""
+    from spanmf.tl import _joint_values
+
+    return sp.csr_matrix(_joint_values.read(mdata, name, name, "frobenius").part.X)
+
+
 def preprocessed(mdata, n: int) -> tuple[sp.csr_matrix, np.ndarray]:
     """Our preprocessing, both of unit mean square; protein rows that are missing are NaN."""
     from spanmf import _mudata
-    from spanmf.tl import _joint_nmf
 
-    rna, _ = _joint_nmf._values(mdata, "rna", "rna", "frobenius")
-    protein, _ = _joint_nmf._values(mdata, "protein", "protein", "frobenius")
-    rna, protein = (X / np.sqrt(X.multiply(X).sum() / X.shape[0]) for X in (rna, protein))
+    rna, protein = (
+        X / np.sqrt(X.multiply(X).sum() / X.shape[0]) for X in (modality(mdata, "rna"), modality(mdata, "protein"))
+    )
     rows = _mudata.rows_of(mdata, "protein")
     spread = _mudata.spread(sp.csr_matrix(protein), rows, n).toarray()
     spread[~np.isin(np.arange(n), rows)] = np.nan
@@ -401,7 +407,7 @@ def citeseq(peers: list, n: int, n_seeds: int) -> dict:
         joint = sn.tl.joint_nmf({"rna": rna, "protein": protein}, 10, rng=seed)
         own = {}
         for name in ("rna", "protein"):
-            own[name] = ad.AnnData(sn.tl._joint_nmf._values(joint, name, name, "frobenius")[0])
+            own[name] = ad.AnnData(modality(joint, name))
             sn.tl.nmf(own[name], 10, rng=seed)
         factors = (own["rna"].obsm["X_nmf"], own["protein"].obsm["X_nmf"], joint.obsm["X_joint_nmf"])
         for name, W in zip(found, factors, strict=True):

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 from common import Measurements, main, timed
-from joint import TYPES_RANK, clustered, scores
+from joint import TYPES_RANK, clustered, modality, scores
 
 WARP = 60.0  # µm; chosen on seeds below 100
 
@@ -56,14 +56,13 @@ def _joint(rna, protein, warp: float | None) -> tuple[np.ndarray, float]:
 def rna_alone(peers: list, n: int, um: int, seed: int) -> dict:
     """The same cells without the other section."""
     import spanmf as sn
-    from spanmf.tl import _joint_nmf
 
     rna, _, truth = sections(n, um, seed)
     import anndata as ad
 
     def labels(table) -> np.ndarray:
         pair = {"rna": table, "protein": table}
-        own = ad.AnnData(_joint_nmf._values(sn._mudata.make(pair), "rna", "rna", "frobenius")[0])
+        own = ad.AnnData(modality(sn._mudata.make(pair), "rna"))
         sn.tl.nmf(own, TYPES_RANK)
         return clustered(sn._data.get_scaled(own, "X_nmf", "gram"))
 
