@@ -185,13 +185,20 @@ def find_graph(adata: AnnData, connectivity_key: str | None = None) -> tuple[_ti
     return _tiles.RadiusGraph(coords, codes, *radii, **weights, combine=str(params["combine"])), key
 
 
+def graph_params(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """What ``uns`` records of the making of a graph, by its full ``obsp`` key; empty where nothing is."""
+    run = adata.uns.get(_keys.GraphKeys(key.removesuffix(_keys.CONNECTIVITIES_SUFFIX)).neighbors)
+    params = run.get("params") if hasattr(run, "get") else None
+    return params if hasattr(params, "get") else {}
+
+
 def _description(adata: AnnData, key: str) -> Mapping[str, Any] | None:
     """Parameters of a graph that ``gr.contact_neighbors(store=False)`` described."""
     run = adata.uns.get(_keys.GraphKeys(key.removesuffix(_keys.CONNECTIVITIES_SUFFIX)).neighbors)
     if not hasattr(run, "get") or "connectivities_key" in run:
         return None
-    params = run.get("params")
-    return params if hasattr(params, "get") and params.get("method") == "radius" else None
+    params = graph_params(adata, key)
+    return params if params.get("method") == "radius" else None
 
 
 def as_graph(A: Any) -> sp.csr_matrix:

@@ -104,13 +104,22 @@ tol
 normalize
     The values are raw counts: use ``sc.pp.normalize_total`` and ``sc.pp.log1p`` of them (the table keeps its own).""",
     "smoothing": """\
+{smoothing_form}
+n_steps
+    Number of smoothing steps (refit, diffuse).
+{laplacian_weight}""",
+    "smoothing_form": """\
 smoothing
     ``"refit"``: smooth W, then fit H to it again. ``"diffuse"``: smooth W only, as published. ``"laplacian"``: the
     smoothness is part of the objective.
 beta
-    Share β of the neighbourhood in a smoothing step, from 0 to 1 (refit, diffuse).
+    Share β of the neighbourhood in a smoothing step, from 0 to 1 (refit, diffuse).""",
+    "auto_steps": """\
 n_steps
-    Number of smoothing steps (refit, diffuse).
+    Number of smoothing steps. ``"auto"``: 2; but for spots on a lattice, where a mixture or k-means finds a given number of domains,
+    1 to 5: the fewest that foretell a spot from its surroundings within 2 % of the best (noise asks for more steps, domains of few
+    spots for fewer). The number used is recorded.""",
+    "laplacian_weight": """\
 laplacian_weight
     Weight λ of the graph term, in units of the data term for an observation of average degree (laplacian).""",
     "rng": """\

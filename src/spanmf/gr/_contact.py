@@ -164,6 +164,7 @@ def contact_neighbors(
             "library_key": library_key,
             "preset": preset,
             "median_nearest_distance": space.nearest,
+            "lattice": space.is_lattice,
             "method": "radius",
         }
         table.uns[keys.neighbors] = slots | {"params": _data.storable(params)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ from .._logging import status, timed
 from ..core import _domains, _graph, _landmarks, _leiden, _scale, _smooth
 from ..gr._hybrid import LARGE, feature_graph, write_hybrid
 from . import _fit
-from ._snmf import check_smoothing, smooth_factors, smoothing_params
+from ._snmf import check_smoothing, raw_factors, smoothed, smoothing_params
+from ._steps import check_steps, chosen_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 CLUSTERINGS = ("auto", "potts", "kmeans", "leiden")
 # alpha and resolution: best mean ARI of 25 pairs over generated and real tissues (docs/domains_evidence.md)
 PAPER = _fit.PAPER_NMF | {
-    "smoothing": "diffuse", "scale": None, "clustering": "leiden", "alpha": 0.5, "resolution": 0.4,
+    "smoothing": "diffuse", "n_steps": 2, "scale": None, "clustering": "leiden", "alpha": 0.5, "resolution": 0.4,
     "flavor": "leidenalg",
 }  # fmt: skip
 FACTORISATION = (
@@ -75,7 +77,7 @@ def hsnmf(
     smooth: bool = True,
     smoothing: Literal["refit", "diffuse", "laplacian"] = "refit",
     beta: float = 0.6,
-    n_steps: int = 2,
+    n_steps: int | Literal["auto"] = "auto",
     laplacian_weight: float = 1.0,
     scale: Literal["gram", "norm"] | None = "gram",
     use_rep: str | None = None,
@@ -135,7 +137,9 @@ def hsnmf(
     smooth
         ``False`` leaves W as it is: for cell types rather than domains (with ``alpha=0``, space plays no part at all and
         no graph is needed).
-    {smoothing}
+    {smoothing_form}
+    {auto_steps}
+    {laplacian_weight}
     scale
         Scale of Z (see above); ``None`` uses W as it is.
     use_rep
@@ -158,7 +162,7 @@ def hsnmf(
     {stopping}
     {normalize}
     preset
-        ``"paper"``: NNDSVDa, at most 500 iterations, ``smoothing="diffuse"``, ``scale=None``, Leiden by leidenalg with
+        ``"paper"``: NNDSVDa, at most 500 iterations, ``smoothing="diffuse"``, two steps, ``scale=None``, Leiden by leidenalg with
         ``alpha=0.5`` and ``resolution=0.4``, where no other ones are given. The graph has a preset of its own:
         ``sn.gr.contact_neighbors(adata, preset="paper")``.
     {rng}
@@ -217,15 +221,17 @@ def hsnmf(
     table = _data.get_table(adata, table_key)
     _checks.check_key_added(key_added)
     _checks.check_flag("smooth", smooth)
-    check_smoothing(smoothing, beta, n_steps, laplacian_weight, loss, alpha_W, alpha_H)
+    check_steps(n_steps)
+    check_smoothing(smoothing, beta, 0, laplacian_weight, loss, alpha_W, alpha_H)
     plan = _plan(table, n_domains, clustering, resolution, alpha, flavor, n_neighbors, n_landmarks, scale)
     A, graph_key = _graph_in_use(
         table, connectivity_key, stored=plan.needs_matrix or device != "cpu", needed=smooth or plan.needs_graph
     )
     rng_ = _data.default_rng(rng, random_state)
     params: dict[str, Any] = {"connectivity_key": graph_key, "smooth": smooth, "rng": _fit.seed_of(rng, random_state)}
+    choose = partial(chosen_steps, n_steps, table, A, graph_key, beta=beta, mixture=plan.clustering != "leiden")
     with timed("tl.hsnmf") as notes:
-        fit = None
+        fit, steps = None, 0
         if use_rep is None:
             problem = _fit.prepare(
                 table, n_components, layer=layer, mask_var=mask_var, loss=loss, init=init, alpha_W=alpha_W,
@@ -233,9 +239,10 @@ def hsnmf(
                 rng=rng_, device=device, edges=A.nnz if smooth else 0,
             )  # fmt: skip
             kind = smoothing if smooth else "diffuse"
-            result, W, H = smooth_factors(
-                problem, A, "tl.hsnmf", kind, beta=beta, n_steps=n_steps if smooth else 0, weight=laplacian_weight
-            )
+            result, W, H = raw_factors(problem, A, "tl.hsnmf", kind, laplacian_weight)
+            if smooth and kind != "laplacian":
+                steps = choose(_scale.rescale(np.asarray(W), H))
+            W, H = smoothed(problem, A, W, H, kind, beta=beta, n_steps=steps)
             fit, rep = (W, H, problem.mask), _keys.FactorKeys(key_added).factors
             Z = _scale.rescale(W, H, scale)
             params |= problem.params
@@ -249,10 +256,11 @@ def hsnmf(
             kind, result = "diffuse", None
             Z, rep = _data.get_scaled(table, use_rep, scale), _data.representation_key(table, use_rep)
             if smooth:
-                Z = _smooth.diffuse(_smooth.as_graph(A), Z, beta, n_steps)
+                steps = choose(Z)
+                Z = _smooth.diffuse(_smooth.as_graph(A), Z, beta, steps)
             params |= {"use_rep": use_rep, "preset": preset}
         if smooth:
-            params |= smoothing_params(kind, beta, n_steps, laplacian_weight)
+            params |= smoothing_params(kind, beta, steps, laplacian_weight)
         found = _cluster(Z, A, plan, rng_)
         labels = _data.ordered_labels(found.codes)
         outcome = {"n_domains": len(labels.categories), "resolution": found.resolution}

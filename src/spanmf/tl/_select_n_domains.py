@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from .._docs import doc
 from .._logging import timed
 from ..core import _scale, _smooth, _stability
 from . import _fit
-from ._snmf import smooth_factors
+from ._snmf import raw_factors, smoothed
+from ._steps import check_steps, chosen_steps
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,7 +34,7 @@ def select_n_domains(
     clustering: Literal["potts", "kmeans"] = "potts",
     smooth: bool = True,
     beta: float = 0.6,
-    n_steps: int = 2,
+    n_steps: int | Literal["auto"] = "auto",
     scale: Literal["gram", "norm"] | None = "gram",
     use_rep: str | None = None,
     connectivity_key: str | None = None,
@@ -79,8 +81,7 @@ def select_n_domains(
         ``False`` leaves W as it is.
     beta
         Share β of the neighbourhood in a smoothing step, from 0 to 1.
-    n_steps
-        Number of smoothing steps.
+    {auto_steps}
     scale
         Scale of the factors for distances, as in :func:`spanmf.tl.hsnmf`.
     use_rep
@@ -141,7 +142,7 @@ def select_n_domains(
     _checks.check_choice("clustering", clustering, tuple(_stability.CLUSTERINGS))
     _checks.check_choice("scale", scale, ("gram", "norm", None))
     _checks.check_range("beta", beta, 0, 1)
-    _checks.check_range("n_steps", n_steps, 0, integer=True)
+    check_steps(n_steps)
     _checks.check_range("n_splits", n_splits, 2, integer=True)
     candidates = _candidates(n_domains, table.n_obs)
     coords = _data.get_coordinates(table, spatial_key)
@@ -150,24 +151,29 @@ def select_n_domains(
     _checks.check_edges(A, graph_key)
     rng_ = _data.default_rng(rng, random_state)
     params: dict[str, Any] = {
-        "connectivity_key": graph_key, "smooth": smooth, "beta": beta, "n_steps": n_steps, "scale": scale,
+        "connectivity_key": graph_key, "smooth": smooth, "beta": beta, "scale": scale,
         "clustering": clustering, "n_splits": int(n_splits), "library_key": library_key,
         "rng": _fit.seed_of(rng, random_state),
     }  # fmt: skip
     with timed("tl.select_n_domains") as notes:
-        steps = n_steps if smooth else 0
+        choose = partial(chosen_steps, n_steps, table, A, graph_key, beta=beta, mixture=True)
         if use_rep is None:
             problem = _fit.prepare(
                 table, n_components, layer=layer, mask_var=mask_var, loss=loss, init="auto", alpha_W=0.0,
                 alpha_H="same", l1_ratio=0.0, max_iter=500, tol=3e-6, normalize=normalize, preset=None, rng=rng_,
             )  # fmt: skip
             kind = "refit" if smooth else "diffuse"
-            _, W, H = smooth_factors(problem, A, "tl.select_n_domains", kind, beta=beta, n_steps=steps, weight=0.0)
+            _, W, H = raw_factors(problem, A, "tl.select_n_domains", kind, 0.0)
+            steps = choose(_scale.rescale(np.asarray(W), H)) if smooth else 0
+            W, H = smoothed(problem, A, W, H, kind, beta=beta, n_steps=steps)
             Z = _scale.rescale(W, H, scale)
             params |= problem.params
         else:
-            Z = _smooth.diffuse(_smooth.as_graph(A), _data.get_scaled(table, use_rep, scale), beta, steps)
+            Z = _data.get_scaled(table, use_rep, scale)
+            steps = choose(Z) if smooth else 0
+            Z = _smooth.diffuse(_smooth.as_graph(A), Z, beta, steps)
             params |= {"use_rep": use_rep}
+        params |= {"n_steps": steps} if smooth else {}
         ari, information = _over_splits(Z, A, coords, libraries, candidates, clustering, int(n_splits), rng_)
         out = _table(candidates, ari, information)
         suggestion, reason = _suggest(out)
