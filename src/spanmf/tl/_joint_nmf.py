@@ -71,7 +71,8 @@ def joint_nmf(
     ----------
     data
         A MuData; or a dict of AnnData (name: table); or one AnnData with the other modality in ``obsm`` (``obsm_key``).
-        Observations are matched by name.
+        Observations are matched by name. X of a modality may be a dask array of blocks of rows, with its observations in the order of
+        the others; it is read block by block, and stays as it is (see :doc:`/large_data`).
     n_components
         Number of shared components k.
     obsm_key
@@ -137,7 +138,9 @@ def joint_nmf(
         If a table of ``obsm``, the graph or coordinates are missing.
     ValueError
         If modalities share no observations; if values are negative, NaN, infinite or all zero; if it cannot be told how to
-        preprocess a modality; if options do not go together; if there is no such device.
+        preprocess a modality; if options do not go together, or with dask arrays; if there is no such device.
+    RuntimeError
+        If a block of a dask array cannot be read or worked on: which one, and why.
     ImportError
         If the device needs torch, and torch is not installed.
     MemoryError
