@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,8 +14,8 @@ from lazily import da, lazy, that_fails, with_lazy
 from support import changed, snapshot, typed_cells
 
 import spanmf as sn
-from spanmf import _checks, _dask
-from spanmf.core import _blocks, _slices, _stl_calibrate, _stl_poisson
+from spanmf import _checks, _cluster, _dask
+from spanmf.core import _blocks, _slices, _stl_calibrate, _stl_em, _stl_poisson, _stl_tune
 
 dask = pytest.importorskip("dask")
 
@@ -45,6 +48,10 @@ def section(reference):
 def small_blocks(monkeypatch):
     monkeypatch.setattr(_dask, "ROWS", ROWS)
     monkeypatch.setattr(_stl_poisson, "LEARNING_SPOTS", LEARNING)
+
+
+def never_whole(X):
+    return pytest.fail("read whole") if _dask.is_lazy(X) else X
 
 
 def same(a, b, rtol=1e-6):
@@ -120,10 +127,21 @@ def test_shares_do_not_depend_on_the_blocks(section, reference):
 def test_never_more_than_the_sample_is_in_memory(section, reference, monkeypatch):
     taken, take = [], _blocks.Blocks.take
     monkeypatch.setattr(_stl_calibrate, "SPOTS", 150)
-    monkeypatch.setattr(_dask, "in_memory", lambda X: pytest.fail("read whole"))
+    monkeypatch.setattr(_dask, "in_memory", never_whole)
     monkeypatch.setattr(_blocks.Blocks, "take", lambda X, rows: (taken.append(len(rows)), take(X, rows))[1])
     sn.tl.stl_nmf(with_lazy(section, ROWS), reference, interval=0.9, cells_per_spot=(20, 60), graph_weight=0)
     assert taken == [LEARNING, 150]
+
+
+def test_weights_are_chosen_on_some_spots_of_the_blocks(section, reference, monkeypatch):
+    monkeypatch.setattr(_stl_tune, "VALUES", {"graph_weight": (3.0, 10.0, 30.0)})
+    monkeypatch.setattr(_stl_tune, "SPOTS", 120)
+    whole, parts = section.copy(), with_lazy(section, ROWS)
+    expected = sn.tl.select_stl_weights(whole, reference)
+    monkeypatch.setattr(_dask, "in_memory", never_whole)
+    assert sn.tl.select_stl_weights(parts, reference) == expected
+    a, b = (table.uns["select_stl_weights"]["trials"] for table in (parts, whole))
+    pd.testing.assert_frame_equal(a, b, rtol=1e-5)
 
 
 @EMPTY
@@ -169,7 +187,7 @@ def test_the_published_form_reads_few_spots(section, reference, monkeypatch):
         with pytest.warns(UserWarning, match="1 of 80 spots"):
             sn.tl.stl_nmf(table, reference, preset="paper")
     np.testing.assert_array_equal(parts.obsm["stl_nmf"], whole.obsm["stl_nmf"])
-    monkeypatch.setattr(_dask, "in_memory", lambda X: pytest.fail("read whole"))
+    monkeypatch.setattr(_dask, "in_memory", never_whole)
     monkeypatch.setattr("spanmf.core._stl_paper.MAX_SPOTS", 79)
     with pytest.raises(ValueError, match="for 80 spots its graph takes"):
         sn.tl.stl_nmf(parts, reference, preset="paper")
@@ -230,6 +248,25 @@ def test_on_a_cluster(section, reference, client, case):
     for table in (whole, parts):
         sn.tl.stl_nmf(table, reference, **CASES[case])
     same(parts, whole)
+
+
+@EMPTY
+def test_a_dead_worker_changes_nothing(section, reference, client, monkeypatch):
+    whole, parts = section.copy(), with_lazy(section, ROWS)
+    sn.tl.stl_nmf(whole, reference)
+    passes, update = [], _cluster.Workers.update
+
+    def killing(self, X, kernel, *rest):
+        passes.append(kernel)
+        if passes.count(_stl_em.improve) == 2:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+        return update(self, X, kernel, *rest)
+
+    monkeypatch.setattr(_cluster.Workers, "update", killing)
+    sn.tl.stl_nmf(parts, reference)
+    assert passes.count(_stl_em.improve) > 2
+    same(parts, whole)
+    client.wait_for_workers(2)
 
 
 def test_a_cluster_names_the_block_that_fails(section, reference, client):

@@ -17,7 +17,7 @@ from ._blocks import Blocks, InProcess
 from ._ops import Rows
 
 Array = np.ndarray
-WHOLE = 1 << 27  # values of a copy up to which it is made as a whole: 1 GiB
+WHOLE = 1 << 25  # values of a copy up to which it is made as a whole: 256 MiB, which pays from some ten passes on
 VALUES = 1 << 21  # stored values of a block
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from . import _stl
+from . import _ops, _stl
+from ._blocks import Blocks
 from ._stl_calibrate import SPOTS, gene_factors, patch
 from ._stl_model import Fit, Options, Reference
 from ._stl_reference import shrunk_profiles
@@ -34,16 +35,16 @@ WORSE = 2.0  # standard errors by which held-out genes may be explained worse
 
 @dataclass(frozen=True)
 class Section:
-    """What is deconvolved: counts on the genes of the reference, graph and regions."""
+    """What is deconvolved: counts on the genes of the reference (some of the spots are taken of blocks), graph and regions."""
 
-    X: sp.csr_matrix
+    X: Any
     graph: Any = None
     regions: Array | None = None
 
     def take(self, rows: Array) -> Section:
         """Some of the spots."""
         return Section(
-            self.X[rows],
+            self.X.take(rows).as_scipy() if isinstance(self.X, Blocks) else self.X[rows],
             None if self.graph is None else self.graph[rows][:, rows],
             None if self.regions is None else self.regions[rows],
         )
@@ -78,7 +79,7 @@ def tune(
     progress: Callable[[float], None] | None = None,
 ) -> Tuned:
     """Choose among ``VALUES``, beginning with those of ``start``; of a large section some patches are used."""
-    depth = np.asarray(section.X.sum(1)).ravel()
+    depth = _ops.row_sums(section.X)
     section = section.take(patch(section.graph, np.flatnonzero(depth > 0), rng, SPOTS))
     depth = np.asarray(section.X.sum(1)).ravel()
     begin = weights_of(start)

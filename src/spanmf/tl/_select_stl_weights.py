@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,11 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from .. import _checks, _data, _reference
+from .. import _checks, _dask, _data, _reference
 from .._docs import doc
 from .._logging import logger, timed
 from ..core import _stl_model, _stl_tune
+from ..core._blocks import Blocks
 from . import _stl_nmf
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def select_stl_weights(
     _checks.check_key_added(key_added)
     _checks.check_bounds("cells_per_spot", cells_per_spot, 1)
     _checks.check_range("border_weight", border_weight, 0)
-    X, name = _data.get_matrix(table, layer)
+    X, name = _data.get_matrix(table, layer, lazy=True)
+    X = _dask.in_blocks(X, name)
     _reference.check_section(X, name)
     profiles = _reference.as_profiles(reference)
     if profiles.cells is None:
@@ -115,7 +117,7 @@ def select_stl_weights(
     start = _stl_model.DEFAULTS
     regions = _stl_nmf._regions(table, region_key, library_key)
     A, graph_key = _stl_nmf._graph(table, connectivity_key, start.graph_weight, regions, border_weight, library_key)
-    counts = (X if sp.issparse(X) else sp.csr_matrix(X)).tocsr()[:, columns].astype(np.float32)
+    counts = _counts(X, columns)
     with (
         timed("tl.select_stl_weights") as notes,
         threadpool_limits(1, "blas"),
@@ -147,3 +149,10 @@ def select_stl_weights(
     if not found.accepted:
         logger.info("held-out genes lose %.1f standard errors by the best weights: the defaults stay", found.loss)
     return found.weights
+
+
+def _counts(X: Any, columns: np.ndarray) -> Any:
+    """The columns in use, in blocks if X is."""
+    if isinstance(X, Blocks):
+        return X.select(columns)
+    return sp.csr_matrix(X)[:, columns].astype(np.float32)
