@@ -101,17 +101,25 @@ def _end(rows: list[Row]) -> str:
 
 
 def _label(ax: Axes, names: list[tuple[float, float, str, str]]) -> None:
-    """Names at the ends of their lines, moved apart where they would touch."""
-    last = -np.inf
+    """Names at the right of the longest lines, moved apart where they would touch, and at the left of the end of shorter ones."""
+    last, furthest = -np.inf, max((n[0] for n in names), default=0)
     for x, y, who, end in sorted(names, key=lambda n: n[1]):
-        text = "\n".join(filter(None, [SHORT.get(who, who), end]))
-        room = APART / 2 * text.count("\n")
-        place = max(_share(y, ax.get_ylim()), last + APART + room)
-        last = place + room
+        lines = [SHORT.get(who, who), *filter(None, [end])]
+        across, up = _share(x, ax.get_xlim()), _share(y, ax.get_ylim())
+        place = {"x": across - 0.03, "y": up, "ha": "right", "va": "center"}
+        if x == furthest:
+            room = APART / 2 * (len(lines) - 1)
+            up = max(up, last + APART + room)
+            last = up + room
+            place = {"x": across + 0.025, "y": up, "va": "center"}
         ax.text(
-            _share(x, ax.get_xlim()) + 0.025, place, text, transform=ax.transAxes, va="center",
-            fontsize=8, color=_style(who)["color"], linespacing=0.95,
-        )  # fmt: skip
+            s="\n".join(lines),
+            transform=ax.transAxes,
+            fontsize=8,
+            color=_style(who)["color"],
+            linespacing=0.95,
+            **place,
+        )
 
 
 def _share(value: float, limits: tuple[float, float]) -> float:

@@ -427,7 +427,7 @@ def _verdict(value: float | None, best: float | None, quality: Quality) -> Row:
     if value is None or best is None:
         return {
             "same": None,
-            "judged": "not compared: " + (f"no peer's {quality.field}" if best is None else f"no {quality.field}"),
+            "judged": "not compared: " + ("no peer" if best is None else f"no {quality.field}"),
         }
     off = (value - best) / (abs(best) or 1.0)
     worse = {"lower": off, "higher": -off, "equal": abs(off)}[quality.better]
