@@ -300,6 +300,14 @@ def spatialdata_store(path, **tables) -> None:
     zarr.open_group(str(path / "tables"), mode="a", zarr_format=version)
 
 
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_no_table_can_be_named_where_there_is_one(tissue, tmp_path, form):
+    path = tmp_path / f"tissue.{form}"
+    getattr(tissue, f"write_{form}")(path)
+    with pytest.raises(KeyError, match=rf"tissue\.{form}.* holds one table.*'cells'.*`table_key`"):
+        sn.io.read(path, table_key="cells")
+
+
 def test_table_of_a_spatialdata_store(tissue, tmp_path, monkeypatch):
     """Without spatialdata."""
     monkeypatch.setitem(sys.modules, "spatialdata", None)

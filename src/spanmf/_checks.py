@@ -379,6 +379,12 @@ def check_region(region: Any, coords: np.ndarray) -> None:
         raise ValueError(msg)
 
 
+def fail_one_table(path: Path, table_key: str) -> NoReturn:
+    """Refuse the name of a table where there is one only."""
+    msg = f"{str(path)!r} holds one table, and none is called {table_key!r}. Leave out `table_key`."
+    raise KeyError(msg)
+
+
 def fail_isolated(contact_radius: float, context_radius: float, nearest: float) -> NoReturn:
     """All observations would be isolated."""
     msg = (

@@ -49,6 +49,7 @@ PLATFORMS = {
     **{name: _of_tables(name) for name in DIALECTS},
 }
 
+OF_SEVERAL_TABLES = ("zarr", "stereoseq")
 OTHERS = {  # platforms that others read: what tells them, and the call
     "Visium HD": ("binned_outputs", "spatialdata_io.visium_hd(path)"),
     "CODEX (FCS)": ("*.fcs", "spatialdata_io.codex(path)"),
@@ -137,6 +138,8 @@ def read(
     path = Path(path).expanduser()
     _checks.check_exists(path)
     name = recognise(path) if platform == "auto" else _form(path, platform)
+    if table_key is not None and name not in OF_SEVERAL_TABLES:
+        _checks.fail_one_table(path, table_key)
     with timed("io.read") as notes:
         adata = PLATFORMS[name].read(path, table_key)
         how = ", recognised by its files and their headers" if platform == "auto" else ""

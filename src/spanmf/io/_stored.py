@@ -46,6 +46,8 @@ def read_zarr(path: Path, table_key: str | None) -> AnnData:
     with _checks.reading(path, "a Zarr folder"):
         root = zarr.open_group(str(path), mode="r")
         tables = sorted(root["tables"].group_keys()) if "tables" in root else None
+    if tables is None and table_key is not None:
+        _checks.fail_one_table(path, table_key)
     where = path if tables is None else path / "tables" / _data.choose_table(tables, table_key)
     with _checks.reading(where, "an AnnData in Zarr"):
         adata = anndata.read_zarr(str(where))
