@@ -143,6 +143,13 @@ def test_one_spot_and_one_type(section):
     assert (single.obsm["stl_nmf"] == 1).all(axis=None)
 
 
+def test_weights_of_types_whose_names_no_table_can_hold(section):
+    B = section.varm["B"].T.iloc[:2].set_axis(["a", "M/TC"])
+    learned = sn.tl.StlWeights(types=("a", "M|TC"))  # as the columns of a table with the truth have them
+    adata = sn.tl.stl_nmf(section, B, weights=learned, copy=True)
+    assert list(adata.uns["stl_nmf"]["types"]) == ["a", "M/TC"]
+
+
 @pytest.mark.parametrize(
     ("options", "error_type", "match"),
     [

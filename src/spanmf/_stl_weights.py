@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _checks
+from ._reference import storable_names
 from .core import _stl_paper
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class StlWeights:
 
     def for_section(self, types: Sequence[str], regions: Sequence[str]) -> tuple[_stl_paper.Weights, np.ndarray]:
         """The numbers for the core, and the row of ω of each of the section's regions."""
-        if self.types and list(self.types) != list(types):
+        if self.types and storable_names(self.types) != storable_names(types):  # a table's columns have ``|`` for ``/``
             msg = (
                 f"The weights were learned for the types {_checks._listed(self.types, 20)}, in this order; the reference has "
                 f"{_checks._listed(types, 20)}. Learn them for these by `sn.tl.learn_stl_nmf`, or reorder the reference."
