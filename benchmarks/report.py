@@ -40,10 +40,11 @@ SCALING = """\
 
 ![Time and memory against cells](_static/scaling.png)
 
-`python benchmarks/run.py --only 'scaling_*'`; a generated tissue of 300 genes, each point a process of its own that reads its data from disk. Memory is
-the largest resident set of the process, the packages and the data included. Where a curve is said to end, the next size was begun, and ended by its
-limits: ten minutes of CPU, {limit:.0f} GiB. Beyond three million cells the same three million come again, side by side. The floor of the factorisation is the time that its passes over X need at the bandwidth with which one core
-reads memory on this machine, measured in the same run. At the largest size that both ran, and at the largest of ours:
+`python benchmarks/run.py --only 'scaling_*'`; a generated tissue of 300 genes (beyond three million cells the same three million again, side by side), each point a
+process of its own that reads its data from disk. Memory is the largest resident set of the process, the packages and the data included. Where a
+curve is said to end, the next size was begun and ended by its limits, ten minutes of CPU or {limit:.0f} GiB; where nothing is said, nothing
+larger was run. The floor of the factorisation is the time that its passes over X need at the bandwidth with which one core reads memory on
+this machine, measured in the same process. At the largest size that both ran, and at the largest of ours:
 
 {table}
 """
