@@ -170,7 +170,7 @@ def known_number(t: Tissue, Z: dict[tuple[int, str], np.ndarray], seed: int) -> 
 
 def unknown_number(t: Tissue, Z: np.ndarray, seed: int) -> Iterator[Row]:
     """Leiden on the hybrid graph, at given resolutions and searched for the true number."""
-    F, _ = feature_graph(Z, 15, np.random.default_rng(seed))
+    F, _ = feature_graph(Z, 15)
     for alpha in ALPHAS:
         M = _graph.mix(t.A, F, alpha)
         run = _leiden.prepared(M, "networkit")
@@ -203,7 +203,7 @@ def other_methods(t: Tissue, W: np.ndarray, H: np.ndarray, rank: int, seed: int)
     yield row("hSNMF as published (preset)", paper.obs["hsnmf"].cat.codes)
     if rank == RANKS[0]:
         sc.pp.pca(t.adata, random_state=seed)
-        F, _ = feature_graph(t.adata.obsm["X_pca"], 15, rng(seed))
+        F, _ = feature_graph(t.adata.obsm["X_pca"], 15)
         yield row("PCA, Leiden, resolution 1", _leiden.leiden(F, 1.0, flavor="igraph", seed=seed))
         searched = _leiden.search_resolution(F, t.n_domains, flavor="igraph", seed=seed)[0]
         yield row("PCA, Leiden, true number searched", searched)

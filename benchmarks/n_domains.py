@@ -82,7 +82,7 @@ def choose(peers: list, n: int, case: str, rank: int, seed: int) -> dict:
     rules = {rule: (K, found[K]) for rule, K in chosen.items()}
     rules["best of all candidates"] = max(found.items(), key=lambda item: item[1])
     sc.pp.pca(adata, random_state=seed)
-    F, _ = feature_graph(adata.obsm["X_pca"], 15, np.random.default_rng(seed))
+    F, _ = feature_graph(adata.obsm["X_pca"], 15)
     on_pca = _leiden.leiden(F, 1.0, flavor="igraph", seed=seed)
     sn.tl.hsnmf(adata, resolution=1.0, key_added="at", **own)
     for rule, x in (("Leiden on PCA, resolution 1", on_pca), ("Leiden, hybrid graph, resolution 1", adata.obs["at"])):

@@ -235,13 +235,3 @@ def test_a_stored_zero_is_no_edge(with_factors: ad.AnnData) -> None:
     A.data[:] = 0
     with pytest.raises(ValueError, match="no edges"):
         sn.tl.snmf(adata, 4)
-
-
-def test_exact_transformers_agree() -> None:
-    from spanmf.core import _knn
-
-    Z = np.random.default_rng(0).random((300, 8)).astype(np.float32)
-    tree = _knn.exact_transformer(8, 10).fit_transform(Z)
-    pairs = _knn.exact_transformer(_knn.MAX_DIMENSIONS + 1, 10)
-    assert type(pairs) is not type(_knn.exact_transformer(8, 10))
-    np.testing.assert_allclose(tree.toarray(), pairs.fit_transform(Z).toarray(), atol=1e-5)

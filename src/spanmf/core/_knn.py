@@ -1,12 +1,10 @@
-"""Exact nearest neighbours, as scikit-learn style transformers."""
+"""Exact nearest neighbours."""
 
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.spatial import cKDTree
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.neighbors import KNeighborsTransformer
+from sklearn.neighbors import NearestNeighbors
 
 from . import _threads
 
@@ -18,8 +16,16 @@ MAX_DIMENSIONS = 30  # on 34k cells: 50 unsmoothed principal components take a t
 def nearest(points: Array, k: int) -> tuple[Array, Array]:
     """Indices (int32) and distances (float32) of the k nearest of every point, itself first.
 
-    The tree is built on points in the order of its own leaves, so that points queried one after another visit the
-    same nodes: about three times as fast as in the given order.
+    By a k-d tree, or where there are too many dimensions for it, by the comparison of all pairs in matrix products.
+    """
+    by = _by_tree if points.shape[1] <= MAX_DIMENSIONS else _by_pairs
+    return by(points, k)
+
+
+def _by_tree(points: Array, k: int) -> tuple[Array, Array]:
+    """Build the tree on points in the order of its own leaves: three times as fast as in the given order.
+
+    Points that are queried one after another then visit the same nodes.
     """
     points = np.asarray(points, dtype=np.float64)
     n = len(points)
@@ -34,8 +40,14 @@ def nearest(points: Array, k: int) -> tuple[Array, Array]:
     return indices, lengths
 
 
+def _by_pairs(points: Array, k: int) -> tuple[Array, Array]:
+    distances, found = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors(points)
+    _itself_first(found, distances)
+    return found.astype(np.int32), distances.astype(np.float32)
+
+
 def _itself_first(found: Array, distances: Array) -> None:
-    """Among coincident points a point may come later in its own list, or not at all: put it first."""
+    """Among coincident points a point may come later in its own list, or not at all: put it first, at no distance."""
     own = np.arange(len(found))
     for i in np.flatnonzero(found[:, 0] != own):
         at = np.flatnonzero(found[i] == i)
@@ -43,29 +55,4 @@ def _itself_first(found: Array, distances: Array) -> None:
         found[i, 1 : last + 1] = found[i, :last].copy()
         found[i, 0] = i
         distances[i, 1 : last + 1] = distances[i, :last].copy()
-        distances[i, 0] = 0
-
-
-def exact_transformer(n_features: int, n_neighbors: int) -> TransformerMixin:
-    """Give a k-d tree, or where there are too many dimensions for it, the comparison of all pairs by matrix products."""
-    if n_features <= MAX_DIMENSIONS:
-        return KDTreeTransformer(n_neighbors)
-    return KNeighborsTransformer(n_neighbors=n_neighbors - 1, algorithm="brute")  # counts without the point itself
-
-
-class KDTreeTransformer(TransformerMixin, BaseEstimator):
-    """Exact kNN graph for ``sc.pp.neighbors(transformer=…)``: rows of ``n_neighbors`` distances, itself first."""
-
-    def __init__(self, n_neighbors: int = 15) -> None:
-        self.n_neighbors = n_neighbors
-
-    def fit(self, X: Array, y: None = None) -> KDTreeTransformer:
-        """Keep the points."""
-        self.points_ = np.asarray(X)
-        return self
-
-    def transform(self, X: Array) -> sp.csr_matrix:
-        """Give the graph of the fitted points."""
-        n, k = len(self.points_), min(self.n_neighbors, len(self.points_))
-        indices, distances = nearest(self.points_, k)
-        return sp.csr_matrix((distances.ravel(), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    distances[:, 0] = 0

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
-from anndata import AnnData
+import scipy.sparse as sp
 
 from .. import _checks, _data, _keys
 from .._docs import doc
 from .._logging import status, timed
-from ..core import _graph
-from ..core._knn import exact_transformer
+from ..core import _fuzzy, _graph, _knn
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
+    import numpy as np
+    from anndata import AnnData
     from spatialdata import SpatialData
 
 LARGE = 50_000  # observations from which the search takes more than a few seconds
@@ -45,7 +42,8 @@ def hybrid_neighbors(
 
     .. math:: M = \mathrm{rn}(\alpha\,\mathrm{rn}(S) + (1-\alpha)\,\mathrm{rn}(F)), \qquad A = (M + M^\top)/2 .
 
-    F is scanpy's graph of the ``n_neighbors`` nearest observations in a representation (exact search, UMAP weights), or
+    F is scanpy's graph of the ``n_neighbors`` nearest observations in a representation (exact search, UMAP weights: McInnes
+    et al. 2018), or
     any graph of ``adata.obsp``.
 
     Parameters
@@ -110,14 +108,14 @@ def hybrid_neighbors(
     _checks.check_range("alpha", alpha, 0, 1)
     _checks.check_choice("scale", scale, (None, "gram", "norm"))
     _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
-    rng_ = _data.default_rng(rng, random_state)
+    _data.default_rng(rng, random_state)  # a check: an exact search draws nothing
     _checks.check_key_added(key_added)
     S, spatial = _data.get_graph(table, connectivity_key)
     _checks.check_edges(S, spatial)
     keys = _keys.GraphKeys(key_added)
     with timed("gr.hybrid_neighbors") as notes:
         if feature_key is None:
-            F, D = feature_graph(_data.get_scaled(table, use_rep, scale), n_neighbors, rng_)
+            F, D = feature_graph(_data.get_scaled(table, use_rep, scale), n_neighbors)
             made = {
                 "use_rep": _data.representation_key(table, use_rep),
                 "scale": scale,
@@ -146,21 +144,13 @@ def _distances_of(table: AnnData, connectivities: str) -> sp.csr_matrix | None:
     return table.obsp[key].copy() if key in table.obsp else None
 
 
-def feature_graph(Z: np.ndarray, n_neighbors: int, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Scanpy's fuzzy graph of the nearest neighbours of the rows of Z, and their distances."""
-    k = min(n_neighbors, len(Z))
-    holder = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(len(Z)).astype(str)), obsm={"rep": Z})
-    with status("spanmf: nearest neighbours", show=len(Z) >= LARGE or "umap" not in sys.modules):
-        import scanpy as sc
-
-        sc.pp.neighbors(
-            holder,
-            n_neighbors=k,
-            use_rep="rep",
-            transformer=exact_transformer(Z.shape[1], k),
-            random_state=int(rng.integers(2**31 - 1)),
-        )
-    return _data.as_graph(holder.obsp["connectivities"]), holder.obsp["distances"].astype(np.float32)
+def feature_graph(Z: np.ndarray, n_neighbors: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """UMAP's weights of the nearest neighbours of the rows of Z, as ``sc.pp.neighbors`` gives them, and their distances."""
+    n, k = len(Z), min(n_neighbors, len(Z))
+    with status("spanmf: nearest neighbours", show=n >= LARGE or not _fuzzy.is_compiled()):
+        indices, distances = _knn.nearest(Z, k)
+        D = sp.csr_matrix((distances.ravel(), indices.ravel(), range(0, n * k + 1, k)), shape=(n, n))
+        return _fuzzy.fuzzy_graph(indices, distances), D
 
 
 def write_hybrid(

@@ -404,7 +404,7 @@ def neighbours(Z: np.ndarray, n_neighbors: int, rng: np.random.Generator) -> tup
     """What Leiden needs of Z alone: its seed, the feature graph and the distances."""
     seed = int(rng.integers(2**31 - 1))
     _load_networkit()
-    return seed, *feature_graph(Z, n_neighbors, rng)
+    return seed, *feature_graph(Z, n_neighbors)
 
 
 def _load_networkit() -> None:
