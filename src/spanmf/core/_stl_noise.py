@@ -19,13 +19,12 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import nnls
 
-from ._stl_intervals import blocks
-
 Array = np.ndarray
 SPOTS = 1000  # of the section, that are made anew
 MADE = 3000  # spots that are made in all, or more
 TIMES = (2, 8)  # each spot, at least and at most
 STEPS = 3  # towards the shares that give back those that were found
+ROWS = 128  # of a made section that are dense at a time
 TELLING = 200  # spots whose residuals tell the noise
 PARTS = 20  # of the values, by their means
 ADDED: dict[str, Callable[[np.random.Generator, tuple[int, ...]], float | Array]] = {  # before whole numbers are cut
@@ -82,7 +81,8 @@ class Section:
 
     def make(self, A: Array, noise: Noise, rng: np.random.Generator) -> sp.csr_matrix:
         """Values of spots that hold A."""
-        parts = [sp.csr_matrix(noise.values(A[rows] @ self.B, rng)) for rows in blocks(len(A))]
+        few = (A[start : start + ROWS] for start in range(0, len(A), ROWS))
+        parts = [sp.csr_matrix(noise.values(rows @ self.B, rng).astype(np.float32)) for rows in few]
         return sp.csr_matrix(sp.vstack(parts))
 
     def behind(self, found: Array, noise: Noise, rng: np.random.Generator) -> tuple[Array, float]:
