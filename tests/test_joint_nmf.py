@@ -90,9 +90,8 @@ def test_preprocessing_is_the_slow_one(complete: md.MuData) -> None:
     a, b = joint(complete), sn.tl.joint_nmf(by_hand, 5, preprocessing="none", weights="stacked")
     ends = [out.uns["joint_nmf"]["trace"][-1] for out in (a, b)]
     assert ends[0] == pytest.approx(ends[1], rel=1e-5)
-    np.testing.assert_allclose(
-        factors(a), factors(b), atol=0.05 * factors(a).max()
-    )  # the best of the starts may be another
+    order = np.corrcoef(factors(a).T, factors(b).T)[:5, 5:].argmax(1)  # components of one size may change places
+    np.testing.assert_allclose(factors(a), factors(b)[:, order], atol=0.05 * factors(a).max())
 
 
 def test_sparse_is_dense(complete: md.MuData) -> None:

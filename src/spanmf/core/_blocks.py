@@ -75,6 +75,7 @@ class Blocks:
     n_columns: int
     engine: Any
     columns: Array | None = None
+    norm: float | None = None  # ‖X‖², where it is known
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,7 +92,7 @@ class Blocks:
         if columns.dtype == bool:
             columns = np.flatnonzero(columns)
         every = len(columns) == self.n_columns and np.array_equal(columns, np.arange(self.n_columns))
-        return replace(self, columns=None if every else columns)
+        return replace(self, columns=None if every else columns, norm=None)
 
     def each(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
         """``function(Rows, *arguments of the block)`` for every block, in their order."""
@@ -314,7 +315,7 @@ def _(X: Blocks) -> tuple[int, int]:
 
 @_ops.squared_norm.register
 def _(X: Blocks) -> float:
-    return X.survey.squared_norm
+    return X.survey.squared_norm if X.norm is None else X.norm
 
 
 @_ops.entropy.register

@@ -46,6 +46,7 @@ class Layout:
     columns: list[slice]  # features of each modality
     components: list[Array]  # components that each modality may load on
     losses: list[str]
+    known: Moments | None = None  # of X, where they are
 
     @property
     def differs(self) -> bool:
@@ -71,7 +72,7 @@ class Layout:
     @cached_property
     def moments(self) -> Moments:
         """Sums of every column, and of its squares."""
-        return moments(self.X)
+        return moments(self.X) if self.known is None else self.known
 
     @property
     def bounds(self) -> Array:
@@ -89,7 +90,7 @@ class Layout:
         X = self.X.take(rows[ascending])
         if (np.diff(ascending) < 0).any():
             X = X.take(np.argsort(ascending))
-        return replace(self, X=X, order=np.arange(len(rows)), group=self.group[rows])
+        return replace(self, X=X, order=np.arange(len(rows)), group=self.group[rows], known=None)
 
     def of_rows(self, M: Any) -> Any:
         """Values of the observations, sorted as the rows of X are."""
@@ -105,10 +106,16 @@ class Layout:
         return bool((np.diff(self.order) > 0).all())
 
 
-def lay_out(modalities: Sequence[Modality], n_components: int, X: Any = None, order: Array | None = None) -> Layout:
+def lay_out(
+    modalities: Sequence[Modality],
+    n_components: int,
+    X: Any = None,
+    order: Array | None = None,
+    known: Moments | None = None,
+) -> Layout:
     """Scale the matrices, put them side by side and sort their rows into groups.
 
-    ``X`` is all that in blocks already, its rows in ``order``.
+    ``X`` is all that in blocks already, its rows in ``order``, and its moments are ``known``.
     """
     present = np.stack([m.present for m in modalities], axis=1)
     patterns, group = np.unique(present, axis=0, return_inverse=True)
@@ -133,6 +140,7 @@ def lay_out(modalities: Sequence[Modality], n_components: int, X: Any = None, or
         [slice(int(e) - m.X.shape[1], int(e)) for e, m in zip(ends, modalities, strict=True)],
         [np.concatenate([np.arange(shared), np.arange(a, a + q)]) for a, q in zip(first[:-1], n_private, strict=True)],
         [m.loss for m in modalities],
+        known,
     )
 
 
@@ -149,6 +157,14 @@ class Moments(NamedTuple):
 
     sums: Array
     squares: Array
+
+
+def beside(parts: Sequence[Moments], scales: Sequence[float]) -> Moments:
+    """Moments of matrices side by side, each multiplied by its scale."""
+    return Moments(
+        np.concatenate([part.sums * c for part, c in zip(parts, scales, strict=True)]),
+        np.concatenate([part.squares * c**2 for part, c in zip(parts, scales, strict=True)]),
+    )
 
 
 @singledispatch

@@ -180,9 +180,9 @@ def joint_nmf(
         order = _joint_values.order_of(mdata)
         values = {n: _joint_values.read(mdata, n, kinds[n], losses[n]) for n in names}
         _checks.check_n_components(k, mdata.n_obs, sum(v.part.n_columns for v in values.values()))
-        padded = _pad(mdata, values, losses) if missing == "pad" else None
+        padded = _pad(mdata, values) if missing == "pad" else None
         modalities = _modalities(values, losses, n_private, weights)
-        layout = _joint_values.laid_out(modalities, k, order)
+        layout = _joint_values.laid_out(modalities, list(values.values()), k, order)
         placed = _placed(layout, k, on, 0 if A is None else A.nnz, device)
         result, W, H = _factorise(placed, k, A, smoothing, beta, n_steps, laplacian_weight, init, max_iter, tol, rng_)
         W, H = _ordered(W, H, int(n_components))
@@ -231,7 +231,7 @@ def _each(names: list[str], value: Any, option: str, check: Any) -> dict[str, An
     return out
 
 
-def _pad(mdata: MuData, values: dict[str, _joint_values.Values], losses: dict[str, str]) -> dict[str, np.ndarray]:
+def _pad(mdata: MuData, values: dict[str, _joint_values.Values]) -> dict[str, np.ndarray]:
     """Fill missing rows from the nearest observation that has them, in place; which rows were filled."""
     coords = np.full((mdata.n_obs, 2), np.nan)
     for name, table in mdata.mod.items():
@@ -245,7 +245,7 @@ def _pad(mdata: MuData, values: dict[str, _joint_values.Values], losses: dict[st
         if lacks.any():
             source, have = np.arange(mdata.n_obs), np.flatnonzero(~lacks)
             source[lacks] = have[cKDTree(coords[have]).query(coords[lacks])[1]]
-            values[name] = _joint_values.filled(values[name], source, losses[name])
+            values[name] = _joint_values.filled(values[name], source)
     return absent
 
 
@@ -256,7 +256,8 @@ def _modalities(
         _checks.check_members("weights", weights, list(values))
     out = []
     for n, v in values.items():
-        weight = 1.0 if weights == "stacked" else v.present.sum() / v.size
+        size = float((v.moments.squares if losses[n] == "frobenius" else v.moments.sums).sum())
+        weight = 1.0 if weights == "stacked" else v.present.sum() / size
         if isinstance(weights, Mapping):
             _checks.check_range(f"weight of {n!r}", weights.get(n, 1.0), 0, open_low=True)
             weight *= float(weights.get(n, 1.0))

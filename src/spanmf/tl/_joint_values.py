@@ -14,7 +14,7 @@ from .. import _checks, _dask, _data, _keys, _mudata, _side_by_side
 from .._side_by_side import Part
 from ..core import _normalise, _ops
 from ..core._blocks import Blocks
-from ..core._joint_layout import Layout, Modality, Moments, added, lay_out, moments
+from ..core._joint_layout import Layout, Modality, Moments, added, beside, lay_out, moments
 from ..core._normalise import Steps
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Values:
 
     part: Part  # its rows are those among all observations
     mask: np.ndarray  # of its variables, those in use
-    size: float  # sum of all values, of their squares under the Frobenius loss
+    moments: Moments
     present: np.ndarray  # of all observations, those that it has
 
 
@@ -101,16 +101,16 @@ def read(mdata: MuData, name: str, kind: str, loss: str, *, lazy: bool = True) -
     if kind == "rna" or (kind == "log1p" and table.n_vars > N_VARIABLE):
         mask = _variable(table, _stepped(stored, steps) if isinstance(X, Blocks) else X)
         X, steps = _now(X, replace(steps, columns=None if mask.all() else np.flatnonzero(mask)))
-    sums, squares = _moments(X, steps)
+    found = _moments(X, steps)
     if kind == "rna":
-        factor = 1 / _normalise.deviations(table.n_obs, sums, squares)
+        factor = 1 / _normalise.deviations(table.n_obs, *found)
         X, steps = _now(X, replace(steps, factor=factor))
-        squares = squares * factor**2
+        found = Moments(found.sums * factor, found.squares * factor**2)
     rows = _mudata.rows_of(mdata, name)
     return Values(
         Part(name, stored if isinstance(X, Blocks) else X, rows, steps, int(mask.sum())),
         mask,
-        float((squares if loss == "frobenius" else sums).sum()),
+        found,
         np.isin(np.arange(mdata.n_obs), rows),
     )
 
@@ -146,27 +146,25 @@ def _moments_of_rows(X: _ops.Rows, steps: Steps) -> Moments:
     return moments(_ops.as_rows(steps(X.as_scipy())))
 
 
-def _size(X: sp.csr_matrix, loss: str) -> float:
-    return float(np.vdot(X.data.astype(np.float64), X.data) if loss == "frobenius" else X.data.sum(dtype=np.float64))
-
-
-def filled(values: Values, source: np.ndarray, loss: str) -> Values:
+def filled(values: Values, source: np.ndarray) -> Values:
     """Give every observation the values of another one (in memory)."""
     row = np.zeros(len(source), dtype=np.int64)
     row[values.part.rows] = np.arange(len(values.part.rows))
     X = values.part.X[row[source]]
     part = replace(values.part, X=X, rows=np.arange(len(source)))
-    return replace(values, part=part, size=_size(X, loss), present=np.ones(len(source), dtype=bool))
+    return replace(values, part=part, moments=_moments(X, Steps()), present=np.ones(len(source), dtype=bool))
 
 
-def laid_out(modalities: list[Modality], n_components: int, order: np.ndarray | None) -> Layout:
-    """Weight the parts and put them side by side, in memory or (with an order of the observations) in blocks."""
+def laid_out(modalities: list[Modality], values: list[Values], n_components: int, order: np.ndarray | None) -> Layout:
+    """Weight the modalities and put them side by side, in memory or (with an order of the observations) in blocks."""
     n = len(modalities[0].present)
     if order is None:
         return lay_out([replace(m, X=_mudata.spread(m.X.X, m.X.rows, n)) for m in modalities], n_components)
     place = np.argsort(order)
     parts = [m.X.scaled(m.scale).sorted_by(place[m.X.rows]) for m in modalities]
-    return lay_out(modalities, n_components, _side_by_side.as_blocks(parts, n), order)
+    known = beside([v.moments for v in values], [m.scale for m in modalities])
+    norm = float(known.squares.sum())
+    return lay_out(modalities, n_components, replace(_side_by_side.as_blocks(parts, n), norm=norm), order, known)
 
 
 def kinds_of(mdata: MuData, preprocessing: Any) -> dict[str, str]:
