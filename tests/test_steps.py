@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from support import small_tissue, with_slots
 
 import spanmf as sn
-from spanmf.core import _steps, _tiles
+from spanmf.core import _scale, _steps, _tiles
 from spanmf.tl._steps import on_lattice
 
 SIDE = 24
@@ -149,6 +149,20 @@ def test_the_number_is_chosen_for_kmeans_and_other_representations(section):
     sn.tl.select_n_domains(adata, [2, 3], n_components=4, n_splits=2)
     sn.tl.select_n_domains(adata, [2, 3], use_rep="X_nmf", n_splits=2, key_added="rep")
     assert [steps_of(adata, key) for key in ("hsnmf", "of_nmf", "select_n_domains", "rep")] == [3] * 4
+
+
+@pytest.mark.parametrize("scale", ["gram", "norm"])
+def test_the_number_is_sought_where_distances_are_measured(section, monkeypatch, scale):
+    adata, seen = section.copy(), []
+    monkeypatch.setattr(_steps, "fewest_steps", lambda A, Z, beta: seen.append(Z) or 2)
+    sn.tl.nmf(adata, 4)
+    Z = _scale.rescale(adata.obsm["X_nmf"], adata.varm["nmf_loadings"].T, scale)
+    sn.tl.hsnmf(adata, 4, n_domains=3, scale=scale)
+    sn.tl.hsnmf(adata, use_rep="X_nmf", n_domains=3, scale=scale)
+    sn.tl.select_n_domains(adata, [2, 3], n_components=4, n_splits=2, scale=scale)
+    assert len(seen) == 3
+    for each in seen:  # but for a rotation
+        np.testing.assert_allclose(each @ each.T, Z @ Z.T, rtol=1e-3)
 
 
 def test_no_number_is_sought_where_none_is_used(section, monkeypatch):

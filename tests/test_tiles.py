@@ -196,6 +196,26 @@ def test_places_of_rare_labels_are_drawn_from_the_same_edges(monkeypatch: pytest
     assert results[0].equals(results[1])
 
 
+@pytest.mark.usefixtures("small_tiles")
+def test_places_of_a_rare_label_are_looked_for_in_its_library_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, sizes = np.random.default_rng(0), []
+    adata = small_tissue(600)
+    adata.obsm["spatial"] = rng.random((600, 2)) * 300
+    adata.obs["sample"] = np.repeat(["a", "b", "c"], 200)
+    for core in (0, 200, 400):
+        adata.obsm["spatial"][core : core + 40] = adata.obsm["spatial"][core] + rng.random((40, 2)) * 5
+    adata.obs["label"] = np.where(np.arange(600) % 50 == 1, "rare", "common")
+    draw = _colocalization.draw_places
+    monkeypatch.setattr(_colocalization, "draw_places", lambda *args: sizes.append(args[0].shape[0]) or draw(*args))
+    tiled = sn.gr.colocalization(adata, "label", radius=20, library_key="sample")
+    assert len(sizes) >= 3
+    assert set(sizes) == {200}
+    sn.gr.contact_neighbors(adata, 20, 0, library_key="sample")
+    stored = sn.gr.colocalization(adata, "label", library_key="sample")
+    assert set(sizes) == {200, 600}
+    assert tiled.equals(stored)
+
+
 def rings(dense: bool) -> pd.DataFrame:
     """Co-localisation by distance, of an even tissue in two samples or of one with a dense core and a rare label."""
     adata = small_tissue(500)

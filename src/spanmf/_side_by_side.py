@@ -59,9 +59,10 @@ def largest(matrices: Sequence[Any]) -> int:
 
 
 def common_order(rows: Sequence[Array], n: int, base: int) -> Array:
-    """All observations in an order in which those of every matrix ascend, if there is one.
+    """All observations in an order in which those of every matrix ascend, as far as the base tells.
 
-    It is that of the base; what it lacks comes after the observation that it follows elsewhere.
+    It is that of the base; what it lacks comes after the observation of the base that it follows elsewhere, by the first matrix that
+    has it (:func:`check_order` says whether that is every matrix's order).
     """
     place = np.full(n, -1)
     place[rows[base]] = np.arange(len(rows[base]))
@@ -158,9 +159,8 @@ def _pieces(part: Part, bounds: Array, client: Any) -> Iterator[Piece]:
         yield Piece(source, slice(int(first) - start, int(last) - start), there, part.steps)
 
 
-Given = Callable[
-    [int, int], tuple[_dask.Source, int]
-]  # the source of some rows, and which row is the first that it gives
+# from the first of some rows to behind the last: their source, and which row is the first that it gives
+Given = Callable[[int, int], tuple[_dask.Source, int]]
 
 
 def _from_dask(X: Any) -> Given:

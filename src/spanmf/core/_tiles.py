@@ -213,6 +213,10 @@ class Ring:
         """The rows, tile by tile."""
         return map(self.of, self.graph.parts(lengths=True))
 
+    def subset(self, rows: Array) -> Ring:
+        """The ring among some of the observations."""
+        return replace(self, graph=self.graph.subset(rows))
+
     def of(self, part: Part) -> Part:
         """Of a part of the graph, with its lengths, the edges that belong to the ring."""
         assert part.D is not None

@@ -12,7 +12,7 @@ from .._docs import doc
 from .._logging import status, timed
 from ..core import _colocalization as core
 from ..core._fdr import benjamini_hochberg
-from ..core._tiles import Ring, among
+from ..core._tiles import RadiusGraph, Ring, among
 from ._surroundings import pairs, surroundings
 
 if TYPE_CHECKING:
@@ -292,8 +292,11 @@ def _draw_uneven(
 ) -> None:
     """Replace the tails of the pairs that uneven degrees take from the negative binomial."""
     members = np.flatnonzero((libraries == g) & (codes >= 0))
+    uneven = core.uneven_pairs(counts.degrees[members], counts.n[g], core.Moments(*(x[g] for x in found)))
+    if uneven and isinstance(A, RadiusGraph | Ring):  # the tiles of one library, not of all, for every label
+        A, members = A.subset(members), np.arange(len(members))
     places: dict[int, core.Places] = {}
-    for a, b in core.uneven_pairs(counts.degrees[members], counts.n[g], core.Moments(*(x[g] for x in found))):
+    for a, b in uneven:
         if a not in places:
             places[a] = core.draw_places(A, members, int(counts.n[g, a]), rng)
         one = core.drawn_tails(places[a], int(counts.n[g, b]), found.observed[g, a, b], same=a == b)

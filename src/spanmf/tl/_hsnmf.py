@@ -241,7 +241,7 @@ def hsnmf(
             kind = smoothing if smooth else "diffuse"
             result, W, H = raw_factors(problem, A, "tl.hsnmf", kind, laplacian_weight)
             if smooth and kind != "laplacian":
-                steps = choose(_scale.rescale(np.asarray(W), H))
+                steps = choose(_scale.rescale(np.asarray(W), H, scale))
             W, H = smoothed(problem, A, W, H, kind, beta=beta, n_steps=steps)
             fit, rep = (W, H, problem.mask), _keys.FactorKeys(key_added).factors
             Z = _scale.rescale(W, H, scale)

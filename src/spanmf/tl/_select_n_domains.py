@@ -164,7 +164,7 @@ def select_n_domains(
             )  # fmt: skip
             kind = "refit" if smooth else "diffuse"
             _, W, H = raw_factors(problem, A, "tl.select_n_domains", kind, 0.0)
-            steps = choose(_scale.rescale(np.asarray(W), H)) if smooth else 0
+            steps = choose(_scale.rescale(np.asarray(W), H, scale)) if smooth else 0
             W, H = smoothed(problem, A, W, H, kind, beta=beta, n_steps=steps)
             Z = _scale.rescale(W, H, scale)
             params |= problem.params
