@@ -246,6 +246,15 @@ def test_landmarks_need_no_stored_graph(source, tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_landmarks_on_a_device_have_a_stored_graph(source, tmp_path):
+    pytest.importorskip("torch")
+    options = ("--n-components", K, "--n-landmarks", 150, "--device", "torch")
+    status, _, errors = run("hsnmf", source, "-o", tmp_path / "out", *options)
+    assert status == 0, errors
+    assert "contact_connectivities" in ad.read_h5ad(tmp_path / "out" / "result.h5ad").obsp
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_preset_goes_to_graph_and_domains(source, tmp_path):
     status, *_ = run("hsnmf", source, "-o", tmp_path / "out", "--n-components", K, "--preset", "paper")
     assert status == 0

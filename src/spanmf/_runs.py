@@ -46,7 +46,8 @@ def analyse(
     with stage("values") as notes:
         layer = prepare_values(adata, job, notes)
     with stage("graph") as notes:
-        stored = "n_landmarks" not in job.model  # where Leiden runs on a sample, nothing needs the matrix
+        # where Leiden runs on a sample, nothing needs the matrix but a device
+        stored = "n_landmarks" not in job.model or job.model.get("device", "cpu") != "cpu"
         gr.contact_neighbors(adata, **job.graph, **job.samples, preset=job.preset, store=stored)
         summary = gr.graph_summary(adata).loc["all"]
         notes += describe_graph(adata, summary)
