@@ -106,7 +106,7 @@ normalize
     "smoothing": """\
 {smoothing_form}
 n_steps
-    Number of smoothing steps (refit, diffuse).
+    Number of smoothing steps (refit, diffuse). It is chosen from the data by :func:`spanmf.tl.hsnmf` on spots only.
 {laplacian_weight}""",
     "smoothing_form": """\
 smoothing

@@ -159,7 +159,26 @@ def test_minima_that_may_still_win() -> None:
 
 def test_a_run_goes_on_where_it_stopped(X: sp.csr_matrix) -> None:
     rows, H = _ops.as_rows(X), np.random.default_rng(0).random((4, X.shape[1]))
-    assert _init._Run(rows, H).advance(3).advance(7).objective == _solver.fit(rows, H, max_iter=7, tol=0).trace[-1]
+    assert (
+        _init._Run(rows, H, 1e-5).advance(3).advance(7).objective == _solver.fit(rows, H, max_iter=7, tol=0).trace[-1]
+    )
+
+
+def test_a_level_takes_part_from_so_many_rows_on(X: sp.csr_matrix) -> None:
+    """What leaves saddles behind on few rows is for matrices whose passes are dear, and does not make the start worse."""
+    rows = _ops.as_rows(X)
+    first = _init.Level(200, ((4, 6), (8, 2)), gap=1e-3)
+    plain, with_more, without = (
+        _init.starts(rows, 4, np.random.default_rng(0), levels)
+        for levels in (
+            (first,),
+            (first, _init.Level(300, ((80, 2),), tol=1e-7, least=X.shape[0])),
+            (first, _init.Level(300, ((80, 2),), tol=1e-7, least=X.shape[0] + 1)),
+        )
+    )
+    np.testing.assert_array_equal(without, plain)
+    ends = [_solver.fit(rows, H, max_iter=1, tol=0).trace[-1] for H in (with_more, plain)]
+    assert ends[0] < ends[1]
 
 
 def test_reaches_scikit_learns_objective(X: sp.csr_matrix) -> None:

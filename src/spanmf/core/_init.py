@@ -23,19 +23,22 @@ class Level:
     rows: int  # of the sample
     heats: tuple[tuple[int, int], ...]  # (passes that a run has made at the end of a heat, most runs that take part)
     gap: float = 0.0  # relative: minima this close to the best may change places on more rows, so they go on
+    tol: float = 1e-5  # gain of a pass below which a run rests
+    least: int = 0  # rows of the matrix from which the level takes part
 
 
 # Hard data have several minima, and about half of the starts reach the best one in the end; easy data have one, which
 # the first starts show. Fewer starts, passes or rows than these end 2e-4 and more above scikit-learn's objective at times.
+# Near a saddle the gain of a pass falls to some 1e-7 and grows again: where a pass over all rows is dear, that is left behind on few.
 LEVELS = (
     Level(5_000, ((8, 10), (25, 6), (40, 4)), gap=1.5e-3),
     Level(20_000, ((10, 4), (25, 2)), gap=3e-4),
+    Level(20_000, ((80, 2),), gap=3e-4, tol=1e-7, least=200_000),
     Level(100_000, ((3, 2), (12, 1))),
 )
 SCOUTS = 3  # starts that tell whether the others are needed
 SCOUT_PASSES = 12  # that they may take to settle, once one of them has after a heat
 SAME_MINIMUM = 2e-5  # relative difference of the objective below which two runs count as one
-RUN_TOL = 1e-5
 OVERSAMPLED, POWER_STEPS = 10, 5  # of the singular vectors
 
 
@@ -57,12 +60,12 @@ def starts(X: Any, k: int, rng: np.random.Generator, levels: tuple[Level, ...] =
     """
     n, p = X.shape
     candidates = [rng.random((k, p)) for _ in range(levels[0].heats[0][1])]
-    for level in levels:
+    for level in (level for level in levels if n >= level.least):
         spares_passes = n >= 2 * level.rows
         if len(candidates) == 1 and not spares_passes:
             break
         part = part_in_memory(X, None if n <= level.rows else np.sort(rng.choice(n, level.rows, replace=False)))
-        agreed, runs = _race(part, candidates, level.heats if spares_passes else level.heats[:1])
+        agreed, runs = _race(part, candidates, level.heats if spares_passes else level.heats[:1], level.tol)
         candidates = [run.state.H.T for run in _minima(runs, level.gap)]
         if agreed:
             break
@@ -72,8 +75,8 @@ def starts(X: Any, k: int, rng: np.random.Generator, levels: tuple[Level, ...] =
 class _Run:
     """A factorisation that can go on where it stopped."""
 
-    def __init__(self, X: Any, H: Array) -> None:
-        self.state = begin(X, H)
+    def __init__(self, X: Any, H: Array, tol: float) -> None:
+        self.state, self.tol = begin(X, H), tol
         self.trace = [self.objective]
         self.converged = False
 
@@ -85,7 +88,7 @@ class _Run:
     def advance(self, n_passes: int) -> _Run:
         """Go on until ``n_passes`` are made in all, or passes no longer pay."""
         while len(self.trace) <= n_passes and not self.converged:
-            self.converged = self.state.step(RUN_TOL)
+            self.converged = self.state.step(self.tol)
             self.trace.append(self.objective)
         return self
 
@@ -94,15 +97,15 @@ class _Run:
         return self.trace[: n_passes + 1][-1]
 
 
-def _race(X: Any, candidates: list[Array], heats: tuple[tuple[int, int], ...]) -> tuple[bool, list[_Run]]:
+def _race(X: Any, candidates: list[Array], heats: tuple[tuple[int, int], ...], tol: float) -> tuple[bool, list[_Run]]:
     """Whether the first starts agreed, so that the others did not run; and the runs that are left, the best first."""
-    runs = [_Run(X, H) for H in candidates[:SCOUTS]]
+    runs = [_Run(X, H, tol) for H in candidates[:SCOUTS]]
     if len(candidates) > SCOUTS:
         settled = [run.advance(heats[0][0]).converged for run in runs]
         ends = [run.advance(SCOUT_PASSES if any(settled) else 0).objective for run in runs]
         if max(ends) <= (1 + SAME_MINIMUM) * min(ends):
             return True, sorted(runs, key=_objective)
-    runs += [_Run(X, H) for H in candidates[SCOUTS:]]
+    runs += [_Run(X, H, tol) for H in candidates[SCOUTS:]]
     made = 0
     for passes, most in heats:  # all are judged after the same number of passes
         runs = [run.advance(passes) for run in sorted(runs, key=partial(_Run.after, n_passes=made))[:most]]
