@@ -379,7 +379,7 @@ def test_n_components_is_held_against_the_variables_in_use(run, adata):
         (snmf, {"beta": 1.2}, ValueError, ["beta", "at most 1"]),
         (snmf, {"n_steps": -1}, ValueError, ["n_steps"]),
         (snmf, {"n_steps": 1.5}, TypeError, ["n_steps", "integer"]),
-        (hsnmf, {"n_steps": "two"}, ValueError, ["n_steps", "'auto'"]),
+        (hsnmf, {"n_steps": "two"}, ValueError, ["n_steps", "'auto' or an integer"]),
         (snmf, {"smoothing": "blur"}, ValueError, ["smoothing", "'refit'", "'diffuse'", "'laplacian'"]),
         (snmf, {"smoothing": "laplacian", "laplacian_weight": -1.0}, ValueError, ["laplacian_weight"]),
         (snmf, {"loss": "poisson"}, ValueError, ["loss"]),

@@ -131,6 +131,25 @@ def test_spots_are_smoothed_as_the_errors_say(section):
 
 
 @pytest.mark.usefixtures("three_are_best")
+def test_it_is_said_how_many_steps_were_made_and_who_chose_them(section, caplog):
+    adata = section.copy()
+    with caplog.at_level("INFO", "spanmf"):
+        for options, note in (
+            ({}, "smoothed in 3 steps (n_steps='auto')"),
+            ({"n_steps": 1}, "smoothed in 1 step,"),
+            ({"preset": "paper"}, "smoothed in 2 steps,"),
+        ):
+            caplog.clear()
+            sn.tl.hsnmf(adata, 4, n_domains=3, **options)
+            assert note in caplog.text
+            assert adata.uns["hsnmf"]["n_steps_chosen"] is (not options)
+        caplog.clear()
+        sn.tl.hsnmf(adata, 4, n_domains=3, smooth=False)
+    assert "smoothed" not in caplog.text
+    assert "n_steps_chosen" not in adata.uns["hsnmf"]
+
+
+@pytest.mark.usefixtures("three_are_best")
 @pytest.mark.parametrize(
     "options",
     [{}, {"n_domains": 3, "clustering": "leiden"}, {"preset": "paper"}, {"n_domains": 3, "preset": "paper"}],

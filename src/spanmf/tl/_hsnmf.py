@@ -186,7 +186,7 @@ def hsnmf(
         The hybrid graph (with Leiden on all observations only; with another ``key_added``, its base name is ``f"{key_added}_hybrid"``).
     ``adata.uns["hsnmf"]`` : dict
         ``params``, ``trace``, ``n_iter``, ``converged``, ``n_domains``, ``resolution`` (the one found by the search),
-        ``versions``.
+        ``n_steps_chosen`` (whether ``"auto"`` chose the ``n_steps`` of ``params``), ``versions``.
 
     Raises
     ------
@@ -259,11 +259,16 @@ def hsnmf(
                 steps = choose(Z)
                 Z = _smooth.diffuse(_smooth.as_graph(A), Z, beta, steps)
             params |= {"use_rep": use_rep, "preset": preset}
+        outcome: dict[str, Any] = {}
         if smooth:
             params |= smoothing_params(kind, beta, steps, laplacian_weight)
+            if kind != "laplacian":
+                outcome["n_steps_chosen"] = isinstance(n_steps, str)
+                chosen = f" (n_steps={n_steps!r})" if outcome["n_steps_chosen"] else ""
+                notes.append(f"smoothed in {steps} step{'s' * (steps != 1)}{chosen}")
         found = _cluster(Z, A, plan, rng_)
         labels = _data.ordered_labels(found.codes)
-        outcome = {"n_domains": len(labels.categories), "resolution": found.resolution}
+        outcome |= {"n_domains": len(labels.categories), "resolution": found.resolution}
         if result is not None:
             outcome |= _fit.solver_results(result)
         table = _data.target(table, copy=copy)

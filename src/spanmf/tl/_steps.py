@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def check_steps(n_steps: int | str) -> None:
     """A number of smoothing steps, or ``"auto"``."""
     if isinstance(n_steps, str):
-        _checks.check_choice("n_steps", n_steps, ("auto",))
+        if n_steps != "auto":
+            msg = f"`n_steps` must be 'auto' or an integer of at least 0, not {n_steps!r}."
+            raise ValueError(msg)
     else:
         _checks.check_range("n_steps", n_steps, 0, integer=True)
 
