@@ -54,7 +54,7 @@ def cluster_means(layout: Layout, n_components: int, rng: np.random.Generator) -
     """
     k, (n, p) = layout.n_shared, layout.X.shape
     mean = max(float(layout.moments.sums.sum()) / (n * p), float(_ops.TINY))
-    mean = float(f"{mean:.3g}")  # so that as a rule no start depends on the last bits of a sum, which may be over blocks
+    mean = float(f"{mean:.3g}")  # as a rule, then, no start depends on the last bits of a sum over blocks
     starts = [rng.random((n_components, p)) * mean for _ in range(HEATS[0][1])]
     rows = _sample(layout, int(layout.bounds[1]), rng)  # complete observations, or else those with the most modalities
     if 1 <= k < rows.X.shape[0]:
