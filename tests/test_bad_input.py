@@ -140,6 +140,43 @@ def test_bad_value_names_the_layer(run, adata):
     assert_refused(run, adata, ValueError, "2 NaN", re.escape("adata.layers['raw']"), layer="raw")
 
 
+def calls_in(error) -> list[str]:
+    """What a message advises to run."""
+    return re.findall(r"`([^`]+ = [^`]+)`", str(error.value))
+
+
+FORMS = pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csr_array, sp.csc_matrix])
+
+
+@FORMS
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_advice_on_values_that_are_not_finite_works(adata, form, value):
+    X = adata.X.toarray()
+    X[3, 5] = value
+    adata.X = form(X)
+    with pytest.raises(ValueError, match="Remove or impute") as caught:
+        nmf(adata)
+    (call,) = calls_in(caught)
+    names = {"adata": adata, "np": np}
+    exec(call, names)
+    assert names["adata"].n_vars == adata.n_vars - 1
+    nmf(names["adata"])
+
+
+@FORMS
+@pytest.mark.parametrize("layer", [None, "raw"])
+def test_advice_on_negative_intensities_works(adata, form, layer):
+    X = adata.X.toarray() - 0.5
+    for wanted, which in ((np.maximum(X, 0), 0), (X - X.min(0), 1)):
+        adata.layers["raw"] = adata.X = form(X)
+        with pytest.raises(ValueError, match="negative intensities") as caught:
+            sn.pp.arcsinh(adata, 5, layer=layer)
+        exec(calls_in(caught)[which], {"adata": adata, "np": np})
+        found = adata.X if layer is None else adata.layers[layer]
+        np.testing.assert_allclose(found.toarray() if sp.issparse(found) else found, wanted, rtol=1e-6)
+        sn.pp.arcsinh(adata, 5, layer=layer)
+
+
 @on(*READ_X)
 @pytest.mark.usefixtures("no_long_work")
 def test_scaled(run, adata):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MAX_MEAN_DEGREE = 1000  # a graph beyond this is taken for a mistake in the radius
+CHOSEN = ", or leave them out to have them chosen from the data"  # of radii that may be left out
 FLOAT32_SAFE = 1e-12, 1e12  # largest value of X whose squares can be summed in float32
 
 
@@ -111,6 +112,12 @@ def check_table(adata: AnnData, *, min_obs: int = 2) -> None:
         raise ValueError(msg)
 
 
+def _slot(name: str) -> str | None:
+    """Where a matrix lies, by the name that messages have for it."""
+    found = re.match("`(.+?)`", name)
+    return found and found[1]
+
+
 def check_matrix(X: Any, name: str) -> None:
     """X must be numeric, finite and non-negative; the error names the layer and how many values are wrong."""
     v = X.survey.values if isinstance(X, Blocks) else _survey.look_at(values_of(X))
@@ -121,10 +128,9 @@ def check_matrix(X: Any, name: str) -> None:
         msg = f"{name} is all zero: there is nothing to factorise."
         raise ValueError(msg)
     if v.n_nan or v.n_infinite:
-        msg = (
-            f"{name} holds {v.n_nan} NaN and {v.n_infinite} infinite values. "
-            "Remove or impute them first, e.g. `adata = adata[:, np.isfinite(adata.X.sum(0))]`."
-        )
+        slot = None if isinstance(X, Blocks) else _slot(name)
+        call = f", e.g. `adata = adata[:, np.isfinite(np.asarray({slot}.sum(0)).ravel())].copy()`" if slot else ""
+        msg = f"{name} holds {v.n_nan} NaN and {v.n_infinite} infinite values. Remove or impute them first{call}."
         raise ValueError(msg)
     if v.n_negative:
         hint = (
@@ -211,10 +217,16 @@ def check_intensities(X: Any, name: str) -> None:
     """Check intensities as any matrix; negative ones (background subtracted) get a hint that fits them."""
     v = X.survey.values if isinstance(X, Blocks) else _survey.look_at(values_of(X))
     if v.n_negative and not v.n_nan and not v.n_infinite:
+        clip = shift = ""
+        if (slot := _slot(name)) and not isinstance(X, Blocks):
+            sparse = sp.issparse(X)
+            clip = f": `{slot} = {slot}.maximum(0)`" if sparse else f": `{slot} = np.maximum({slot}, 0)`"
+            dense = ".toarray()" * sparse
+            shift = f": `{slot} = {slot}{dense} - {slot}.min(axis=0){dense}`"
         msg = (
             f"{name} holds {v.n_negative} negative intensities (lowest {v.low:.4g}), and the factors are non-negative. If a background "
-            f"was subtracted, clip them: `adata.X = np.maximum(adata.X, 0)`; if values were centred or z-scored, start from "
-            f"the intensities as they were measured, or shift them: `adata.X = adata.X - adata.X.min(axis=0)`."
+            f"was subtracted, clip them at 0{clip}; if values were centred or z-scored, start from the intensities as they were "
+            f"measured, or shift them by the lowest of each variable{shift}."
         )
         raise ValueError(msg)
     check_matrix(X, name)
@@ -385,12 +397,11 @@ def fail_one_table(path: Path, table_key: str) -> NoReturn:
     raise KeyError(msg)
 
 
-def fail_isolated(contact_radius: float, context_radius: float, nearest: float) -> NoReturn:
-    """All observations would be isolated."""
+def fail_isolated(contact_radius: float, context_radius: float, nearest: float, otherwise: str = CHOSEN) -> NoReturn:
+    """All observations would be isolated; ``otherwise``: what to do but give other radii, if there is anything."""
     msg = (
         f"No two observations are within {max(contact_radius, context_radius):g} of each other; the median distance to "
-        f"the nearest is {nearest:.4g}. Are the radii in the units of the coordinates? Give larger ones, or leave them "
-        "out to have them chosen from the data."
+        f"the nearest is {nearest:.4g}. Are the radii in the units of the coordinates? Give larger ones{otherwise}."
     )
     raise ValueError(msg)
 
@@ -404,12 +415,12 @@ def fail_one_place(n_obs: int) -> NoReturn:
     raise ValueError(msg)
 
 
-def fail_too_dense(radius: float, degree: float, n_obs: int, nearest: float) -> NoReturn:
-    """The radius would make far too many neighbours."""
+def fail_too_dense(radius: float, degree: float, n_obs: int, nearest: float, otherwise: str = CHOSEN) -> NoReturn:
+    """The radius would make far too many neighbours; ``otherwise`` as above."""
     msg = (
         f"A radius of {radius:g} gives about {degree:,.0f} neighbours a cell, more than {MAX_MEAN_DEGREE:,}: the graph would "
         f"take about {12 * degree * n_obs / 2**30:.1f} GiB. The median distance to the nearest neighbour is {nearest:.4g}: "
-        "are the radii in the units of the coordinates? Give smaller ones, or leave them out to have them chosen from the data."
+        f"are the radii in the units of the coordinates? Give smaller ones{otherwise}."
     )
     raise ValueError(msg)
 

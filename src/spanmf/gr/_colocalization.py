@@ -455,9 +455,12 @@ def _n_permutations(n: int | None, null: str) -> int:
 
 
 def _check_radii(radii: Sequence[float]) -> list[float]:
-    out = [float(r) for r in np.atleast_1d(radii)]
-    if not out or not np.isfinite(out).all() or out[0] <= 0 or (np.diff(out) <= 0).any():
-        msg = f"`radii` must be positive and increasing, e.g. [20, 40, 80], not {list(radii)!r}."
+    found = list(np.atleast_1d(np.asarray(radii, dtype=object)))
+    for value in found:
+        _checks.check_range("radii", value, 0, open_low=True)
+    out = [float(r) for r in found]
+    if not out or (np.diff(out) <= 0).any():
+        msg = f"`radii` must be positive and increasing, e.g. [20, 40, 80], not {out!r}."
         raise ValueError(msg)
     return out
 

@@ -45,10 +45,10 @@ def pairs(table: AnnData, radius: float, libraries: np.ndarray, spatial_key: str
     rng = np.random.default_rng(0)
     degree = _graph.expected_degree(coords, libraries, radius, rng)
     if degree > _checks.MAX_MEAN_DEGREE:
-        _checks.fail_too_dense(radius, degree, len(coords), _graph.spacing(coords, libraries, rng).nearest)
+        _checks.fail_too_dense(radius, degree, len(coords), _graph.spacing(coords, libraries, rng).nearest, "")
     A = RadiusGraph(coords, libraries, float(radius), contact_weight=1.0)
     if degree == 0 and A.nnz == 0:  # none in the sample, and none at all
-        _checks.fail_isolated(radius, 0.0, _graph.spacing(coords, libraries, rng).nearest)
+        _checks.fail_isolated(radius, 0.0, _graph.spacing(coords, libraries, rng).nearest, "")
     return A
 
 
