@@ -184,16 +184,46 @@ def test_results_survive_storage(tissue: ad.AnnData, tmp_path, form: str) -> Non
         (lambda a: sn.gr.colocalization_by_distance(a, "domain", ["a", 20]), TypeError, "`radii` must be a number"),
         (lambda a: sn.gr.colocalization_by_distance(a, "domain", -5), ValueError, "`radii` must be more than 0"),
         (lambda a: sn.gr.colocalization_by_distance(a, "domain", [1e-5, 1e-4]), ValueError, r"Give larger ones\.$"),
+        (lambda a: sn.gr.colocalization(a, "measured"), ValueError, "holds 400 different numbers that are not whole"),
+        (
+            lambda a: sn.gr.colocalization_by_distance(a, "measured", [10, 20]),
+            ValueError,
+            r"pd\.cut.*astype\('category'\)",
+        ),
+        (lambda a: sn.gr.niche_composition(a, "measured", radius=20), ValueError, "'measured'"),
         (lambda a: sn.tl.niches(a, 3), KeyError, "niche_composition"),
         (lambda a: sn.gr.niche_composition(a, "domain", radius=np.nan), ValueError, "radius"),
     ],
 )
 def test_bad_input_is_named_and_leaves_the_table_alone(tissue: ad.AnnData, call, error, match) -> None:
     tissue.obs["one"] = pd.Categorical(["x"] * 400)
+    tissue.obs["measured"] = np.linspace(0, 1, 400)
     before = snapshot(tissue)
     with pytest.raises(error, match=match):
         call(tissue)
     assert snapshot(tissue) == before
+
+
+def test_columns_of_numbers_are_labels_where_they_can_be(tissue: ad.AnnData) -> None:
+    """Whole numbers with gaps are floats; a few doses are fractions; and the user has the last word."""
+    codes = tissue.obs["domain"].cat.codes.to_numpy()
+    expected = sn.gr.colocalization(tissue, "domain")["observed"]
+    for column in (codes, codes.astype(float), codes / 4, pd.array(codes / 4, dtype="Float64")):
+        tissue.obs["number"] = column
+        np.testing.assert_array_equal(np.sort(sn.gr.colocalization(tissue, "number")["observed"]), np.sort(expected))
+    tissue.obs["number"] = np.arange(400) / 7
+    with pytest.raises(ValueError, match="400 different"):
+        sn.gr.niche_composition(tissue, "number", radius=20)
+    tissue.obs["number"] = tissue.obs["number"].astype("category")
+    sn.gr.niche_composition(tissue, "number", radius=20)
+
+
+def test_pairs_of_too_many_labels(tissue: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spanmf.gr._colocalization.MAX_LABELS", 300)
+    for column in (np.arange(400), tissue.obs_names):
+        tissue.obs["each"] = column
+        with pytest.raises(ValueError, match=r"400 different labels, which make 80,200 pairs; at most 300.*pd\.cut"):
+            sn.gr.colocalization(tissue, "each")
 
 
 def test_too_many_niches(tissue: ad.AnnData) -> None:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
 
+MAX_FRACTIONS = 100  # different numbers, not all whole, that a column of labels may have
 MAX_MEAN_DEGREE = 1000  # a graph beyond this is taken for a mistake in the radius
 CHOSEN = ", or leave them out to have them chosen from the data"  # of radii that may be left out
 FLOAT32_SAFE = 1e-12, 1e12  # largest value of X whose squares can be summed in float32
@@ -148,6 +150,20 @@ def check_matrix(X: Any, name: str) -> None:
         msg = (
             f"The highest value of {name} is {v.high:.3g}: sums of squares would leave the range of float32. "
             "Rescale the values first, e.g. by `sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`."
+        )
+        raise ValueError(msg)
+
+
+def check_labels(column: pd.Series, key: str) -> None:
+    """A column of ``obs`` that is to be labels must not look measured: fractions, and many different ones."""
+    if column.dtype.kind != "f":  # also that of pandas' own Float64
+        return
+    values = column.dropna().unique()
+    if len(values) > MAX_FRACTIONS and (np.asarray(values, dtype=np.float64) % 1 != 0).any():
+        msg = (
+            f"`adata.obs[{key!r}]` holds {len(values):,} different numbers that are not whole: values, not labels? Put them into bins, e.g. "
+            f"`adata.obs[{key + '_bin'!r}] = pd.cut(adata.obs[{key!r}], 5)`, or, if they are labels, say so: "
+            f"`adata.obs[{key!r}] = adata.obs[{key!r}].astype('category')`."
         )
         raise ValueError(msg)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -112,10 +112,19 @@ def get_array_positions(adata: AnnData) -> np.ndarray | None:
     return positions if np.isfinite(positions).all() else None
 
 
-def get_column(adata: AnnData, key: str) -> pd.Series:
-    """A column of ``obs``, read if the table was opened lazily."""
-    obs = adata.obs[[key]]
-    return (obs if isinstance(obs, pd.DataFrame) else obs.to_memory())[key]
+def get_column(adata: AnnData, key: str, axis: Literal["obs", "var"] = "obs") -> pd.Series:
+    """A column of ``obs`` or ``var``, read if the table was opened lazily."""
+    table = getattr(adata, axis)[[key]]
+    if isinstance(table, pd.DataFrame):
+        return table[key]
+    column, dtype = table.to_memory()[key], table[key].dtype
+    # anndata reads the categories that occur; colours belong to all
+    return column.astype(dtype) if isinstance(dtype, pd.CategoricalDtype) else column
+
+
+def get_colors(adata: AnnData, key: str) -> list[Any]:
+    """Colours of a column's categories as scanpy notes them in ``uns``, read if the table was opened lazily; empty without."""
+    return list(_dask.in_memory(adata.uns.get(f"{key}_colors", ())))
 
 
 def get_libraries(adata: AnnData, library_key: str | None) -> tuple[np.ndarray, list[str]]:
@@ -136,6 +145,7 @@ def get_labels(adata: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]
     _checks.check_key(adata.obs, cluster_key, "obs", hint)
     column = get_column(adata, cluster_key)
     if not isinstance(column.dtype, pd.CategoricalDtype):
+        _checks.check_labels(column, cluster_key)
         column = column.astype("category")  # in the order of the values: 2 before 10
     column = column.cat.remove_unused_categories()
     return column.cat.codes.to_numpy(), [str(c) for c in column.cat.categories]
@@ -365,13 +375,15 @@ def get_proportions(adata: AnnData, key: str) -> tuple[np.ndarray, list[str]]:
     """Shares of types in ``obsm[key]`` (n × k, float64; rows of NaN where there are none), and the types as they were named."""
     hint = "Run `sn.tl.stl_nmf(adata, reference)` first, or name another table of shares with `key=`."
     _checks.check_key(adata.obsm, key, "obsm", hint)
-    slot = adata.obsm[key]
+    slot = _dask.in_memory(adata.obsm[key])
+    if hasattr(slot, "to_memory"):  # columns of a table that was opened lazily
+        slot = slot.to_memory()
     values = np.asarray(slot.toarray() if sp.issparse(slot) else slot)
     _checks.check_shares(values, f"`adata.obsm[{key!r}]`")
     columns = getattr(slot, "columns", range(values.shape[1]))
     run = adata.uns.get(
         key, adata.uns.get(key.rsplit("_", 1)[0])
     )  # of the shares, or of what belongs to them ("…_mrna")
-    noted = run.get("types") if hasattr(run, "get") else None
+    noted = _dask.in_memory(run.get("types")) if hasattr(run, "get") else None
     names = columns if noted is None or len(noted) != values.shape[1] else noted
     return values.astype(np.float64), [str(n) for n in names]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STATISTICS = ("join_count", "prevalence", "edge_ratio")
 NULLS = ("labels", "toroidal")
 POOLED = "all"
+MAX_LABELS = 1000  # time grows with their square
 N_PERMUTATIONS = {"labels": 0, "toroidal": 200}
 LONG = 2_000_000  # edges × permutations above which a progress bar is of use
 
@@ -429,6 +430,13 @@ def _labels(table: AnnData, cluster_key: str) -> tuple[np.ndarray, list[str]]:
     codes, names = _data.get_labels(table, cluster_key)
     if len(names) < 2:
         msg = f"`adata.obs[{cluster_key!r}]` holds {len(names)} label{'s' * (len(names) != 1)}: at least two are needed to say which lie together."
+        raise ValueError(msg)
+    if len(names) > MAX_LABELS:
+        msg = (
+            f"`adata.obs[{cluster_key!r}]` holds {len(names):,} different labels, which make {len(names) * (len(names) + 1) // 2:,} pairs; "
+            f"at most {MAX_LABELS:,} labels are compared. Is it a column of labels? If it holds numbers, put them into bins, e.g. "
+            f"`adata.obs[{cluster_key + '_bin'!r}] = pd.cut(adata.obs[{cluster_key!r}], 5)`."
+        )
         raise ValueError(msg)
     return codes, names
 
