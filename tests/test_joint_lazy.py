@@ -233,6 +233,16 @@ def test_tables_read_lazily(partial, tmp_path) -> None:
     same(joint(lazily), joint(whole))
 
 
+def test_backed_tables(partial, tmp_path) -> None:
+    whole = tables(partial)
+    whole["rna"].write_h5ad(tmp_path / "rna.h5ad")
+    backed = ad.read_h5ad(tmp_path / "rna.h5ad", backed="r")
+    same(joint(whole | {"rna": backed}), joint(whole))
+    assert backed.isbacked
+    assert "X_joint_nmf" not in backed.obsm
+    backed.file.close()
+
+
 def test_views(partial) -> None:
     whole, lazily = (tables(partial, names) for names in ((), BOTH))
     rows = np.arange(N) % 3 > 0

@@ -269,6 +269,36 @@ def test_what_is_no_share_is_refused(section: ad.AnnData, value: float) -> None:
         sn.pl.proportions(section)
 
 
+@pytest.mark.filterwarnings("ignore:.*zarr v2:UserWarning")
+@pytest.mark.parametrize("store", ["zarr", "h5ad"])
+@pytest.mark.parametrize("fitted_before", [True, False])
+def test_tables_read_lazily(fitted: ad.AnnData, tmp_path, store: str, fitted_before: bool) -> None:
+    pytest.importorskip("xarray")
+    whole = fitted.copy()
+    types = list(whole.obs["stl_nmf"].cat.categories)
+    whole.uns["stl_nmf_colors"] = np.array([f"#0000{k:02x}" for k in range(len(types))], dtype=object)
+    stored = whole.copy()
+    written = [("obsm", "stl_nmf"), ("uns", "stl_nmf"), ("obs", "stl_nmf"), ("obs", "stl_nmf_deviance"), ("var", "stl_nmf_deviance")]  # fmt: skip
+    for slot, name in () if fitted_before else written:
+        del getattr(stored, slot)[name]
+    getattr(stored, f"write_{store}")(tmp_path / f"section.{store}")
+    lazily = ad.experimental.read_lazy(tmp_path / f"section.{store}")
+    for slot, name in () if fitted_before else written:
+        getattr(lazily, slot)[name] = getattr(whole, slot)[name]
+    drawn = []
+    for table in (whole, lazily):
+        axes = sn.pl.proportions(table), sn.pl.dominant_type(table)
+        handles = [h.get_markerfacecolor() for ax in axes for h in ax.figure.legends[0].legend_handles]
+        fit = sn.pl.fit_quality(table)
+        points = [c.get_offsets().data for panel in fit.axes[:2] for c in panel.collections]
+        named = [t.get_text() for t in fit.axes[1].texts]
+        drawn.append(([*map(legend, axes), list(map(mpl.colors.to_rgba, handles)), named], points))
+    assert drawn[1][0] == drawn[0][0]
+    for a, b in zip(drawn[1][1], drawn[0][1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    plt.close("all")
+
+
 def test_round_trip_and_view(section: ad.AnnData, tmp_path) -> None:
     section.write_h5ad(tmp_path / "a.h5ad")
     again = ad.read_h5ad(tmp_path / "a.h5ad")

@@ -49,8 +49,8 @@ def as_mudata(data: MuData | Mapping[str, AnnData] | AnnData, obsm_key: str | No
 
 
 def _own(table: AnnData) -> AnnData:
-    """A copy whose tables of observations and variables are in memory, as mudata needs them; X may be lazy."""
-    out = table.copy()
+    """A copy whose tables of observations and variables are in memory, as mudata needs them; X may be lazy, and is read of a backed table."""
+    out = _data.target(table, copy=True)
     for axis in ("obs", "var"):
         if hasattr(getattr(out, axis), "to_memory"):  # of a table that was opened lazily
             setattr(out, axis, getattr(out, axis).to_memory())

@@ -38,7 +38,7 @@ def label_colors(
     column = _data.get_column(adata, cluster_key)
     categorical = isinstance(column.dtype, pd.CategoricalDtype)
     names = [str(c) for c in (column.cat.categories if categorical else sorted(column.dropna().astype(str).unique()))]
-    return colors_of(names, list(adata.uns.get(f"{cluster_key}_colors", ())), palette)
+    return colors_of(names, _data.get_colors(adata, cluster_key), palette)
 
 
 def colors_of(

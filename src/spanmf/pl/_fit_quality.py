@@ -92,7 +92,7 @@ def fit_quality(
     name = _keys.ProportionKeys(key).deviance
     for container, where in ((table.obs, "obs"), (table.var, "var")):
         _checks.check_key(container, name, where, "Run `sn.tl.stl_nmf(adata, reference)` first.")
-    spot, gene = (container[name].to_numpy(dtype=float) for container in (table.obs, table.var))
+    spot, gene = (_data.get_column(table, name, axis).to_numpy(dtype=float) for axis in ("obs", "var"))
     used = np.isfinite(gene)
     run = table.uns.get(key)
     made = run.get("params", {}) if hasattr(run, "get") else {}

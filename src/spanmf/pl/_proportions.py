@@ -264,9 +264,9 @@ def type_colors(
     table: AnnData, key: str, names: list[str], palette: Mapping[str, ColorType] | Sequence[ColorType] | None
 ) -> dict[str, ColorType]:
     """Colours of the types: those of the label of the dominant type, where it has just these categories."""
-    column = table.obs.get(key)
+    column = _data.get_column(table, key) if key in table.obs else None
     same = isinstance(getattr(column, "dtype", None), pd.CategoricalDtype) and len(column.cat.categories) == len(names)
-    return colors_of(names, list(table.uns.get(f"{key}_colors", ())) if same else (), palette)
+    return colors_of(names, _data.get_colors(table, key) if same else (), palette)
 
 
 def dominant(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,8 @@ def joint_nmf(
     data
         A MuData; or a dict of AnnData (name: table); or one AnnData with the other modality in ``obsm`` (``obsm_key``).
         Observations are matched by name. X of a modality may be a dask array of blocks of rows, with its observations in the order of
-        the others; it is read block by block, and stays as it is (see :doc:`/large_data`).
+        the others; it is read block by block, and stays as it is (see :doc:`/large_data`). Tables that were opened lazily go into a dict,
+        since a MuData needs their ``obs`` and ``var`` in memory.
     n_components
         Number of shared components k.
     obsm_key
