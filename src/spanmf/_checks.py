@@ -323,6 +323,14 @@ def check_representation(rep: Any, name: str) -> np.ndarray:
     return rep
 
 
+def check_n_landmarks(n_landmarks: Any, n_obs: int, least: int = 1) -> None:
+    """No more landmarks than observations, and as many as a landmark has neighbours."""
+    check_range("n_landmarks", n_landmarks, least, integer=True)
+    if n_landmarks > n_obs:
+        msg = f"`n_landmarks` must be at most {n_obs}, the number of observations, not {n_landmarks}. Leave it out to use all of them."
+        raise ValueError(msg)
+
+
 def check_n_clusters(n_clusters: int, n_obs: int) -> None:
     """To tell clusters apart takes two of them, and fewer than there are observations."""
     if not 2 <= n_clusters < n_obs:

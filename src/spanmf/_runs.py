@@ -83,6 +83,8 @@ def analyse(
 def prepare_values(adata: AnnData, job: Job, notes: list[str]) -> dict[str, str]:
     """Check the values and what the options name, and normalise if asked; the layer to use from now on."""
     _checks.check_table(adata)
+    if "n_landmarks" in job.model:
+        _checks.check_n_landmarks(job.model["n_landmarks"], adata.n_obs)
     _data.get_libraries(adata, job.samples.get("library_key"))
     if job.reference_key is not None and not _data.get_labels(adata, job.reference_key)[1]:
         msg = f"`adata.obs[{job.reference_key!r}]` has no labels to compare with: all are missing."

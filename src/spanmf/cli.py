@@ -175,8 +175,13 @@ def check_usage(args: argparse.Namespace) -> None:
         unused = ("resolution", *(() if leiden else ("alpha", "flavor", "n_landmarks")))
         idle = [o.flag for o in MODEL if o.name in unused and hasattr(args, o.name)]
         if idle:
-            how = "searched for the wanted number" if leiden else "for --clustering leiden"
-            msg = f"{' and '.join(idle)} ha{'ve' if len(idle) > 1 else 's'} no effect with --n-domains: {how}"
+            several = len(idle) > 1
+            if leiden:
+                how = ": searched for the wanted number, so leave it out"
+            else:
+                how = f" (--clustering {'potts' if clustering == 'auto' else clustering}): leave {'them' if several else 'it'} out"
+                how += ", or give --clustering leiden" * (not hasattr(args, "resolution"))
+            msg = f"{' and '.join(idle)} ha{'ve' if several else 's'} no effect with --n-domains{how}"
             raise UsageError(msg)
 
 

@@ -349,7 +349,7 @@ def _plan(
     _checks.check_range("alpha", alpha, 0, 1)
     _checks.check_range("n_neighbors", n_neighbors, 2, integer=True)
     if n_landmarks is not None:
-        _checks.check_range("n_landmarks", n_landmarks, n_neighbors, table.n_obs, integer=True)
+        _checks.check_n_landmarks(n_landmarks, table.n_obs, n_neighbors)
         n_landmarks = int(n_landmarks)
     if n_domains is not None:
         _checks.check_range(
