@@ -17,17 +17,15 @@ from typing import Any
 
 import numpy as np
 from common import peak_gib
+from out_of_core import append
 
 PIECE = 100_000  # cells that are generated together
 BLOCK = 100_000  # cells of a block
-CHUNK = 1 << 20  # stored values that zarr compresses together
 RANK = 10
 
 
 def make(n: int, folder: Path) -> None:
     """Write both tables piece by piece."""
-    import anndata as ad
-    import scipy.sparse as sp
     import zarr
 
     import spanmf as sn
@@ -40,12 +38,7 @@ def make(n: int, folder: Path) -> None:
         for name, root in roots.items():
             table = tissue.mod[name]
             names[name].append(first + tissue.obs_names.get_indexer(table.obs_names))
-            X = sp.csr_matrix(table.X, dtype=np.float32)
-            if first == 0:
-                X.indptr, X.indices = X.indptr.astype(np.int64), X.indices.astype(np.int32)
-                ad.io.write_elem(root, "X", X, dataset_kwargs={"chunks": (CHUNK,)})
-            else:
-                ad.io.sparse_dataset(root["X"]).append(X)
+            append(root, table.X)
         print(first + size, flush=True)
     for name, rows in names.items():
         np.save(folder / f"{name}.npy", np.concatenate(rows))

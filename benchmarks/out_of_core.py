@@ -32,9 +32,7 @@ RANK = 10
 
 def make(n: int, path: Path) -> None:
     """Write log-normalised cells piece by piece; no more than a piece is in memory."""
-    import anndata as ad
     import scanpy as sc
-    import scipy.sparse as sp
     import zarr
 
     import spanmf as sn
@@ -44,13 +42,21 @@ def make(n: int, path: Path) -> None:
         adata = sn.datasets.xenium_tissue(min(PIECE, n - first), rng=first // PIECE)
         sc.pp.normalize_total(adata, target_sum=100)
         sc.pp.log1p(adata)
-        X = sp.csr_matrix(adata.X, dtype=np.float32)
-        if first == 0:
-            X.indptr, X.indices = X.indptr.astype(np.int64), X.indices.astype(np.int32)
-            ad.io.write_elem(root, "X", X, dataset_kwargs={"chunks": (CHUNK,)})
-        else:
-            ad.io.sparse_dataset(root["X"]).append(X)
+        append(root, adata.X)
         print(first + adata.n_obs, flush=True)
+
+
+def append(root: Any, X: Any) -> None:
+    """Write rows behind those that are there, in the chunks and types of the first."""
+    import anndata as ad
+    import scipy.sparse as sp
+
+    X = sp.csr_matrix(X, dtype=np.float32)
+    if "X" in root:
+        ad.io.sparse_dataset(root["X"]).append(X)
+    else:
+        X.indptr, X.indices = X.indptr.astype(np.int64), X.indices.astype(np.int32)
+        ad.io.write_elem(root, "X", X, dataset_kwargs={"chunks": (CHUNK,)})
 
 
 def make_hard(n: int, path: Path) -> None:

@@ -24,6 +24,13 @@ def with_lazy(adata, rows=ROWS, layer=None):
     return out
 
 
+def damaged(X, value):
+    """The last three stored values are others."""
+    X = X.copy()
+    X.data[-3:] = value
+    return X
+
+
 def that_fails(X):
     """The third block cannot be read. The function is local, so that it travels to workers, who cannot import this module."""
 

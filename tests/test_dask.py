@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from lazily import ROWS, lazy, that_fails, with_lazy
+from lazily import ROWS, damaged, lazy, that_fails, with_lazy
 from matplotlib import pyplot as plt
 from support import small_tissue
 
@@ -39,7 +39,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(_dask, "ROWS", ROWS)  # else a small table is one block
 
 
-def same(lazily, in_memory, key, tol=3e-6):
+def assert_same(lazily, in_memory, key, tol=3e-6):
     """The same minimum; what rounding of float32 sums decides is whether a last step below ``tol`` is made."""
     a, b = (x.uns[key]["trace"][-1] for x in (lazily, in_memory))
     assert abs(a / b - 1) < tol
@@ -49,7 +49,7 @@ def same(lazily, in_memory, key, tol=3e-6):
     assert (np.asarray(lazily.obs[key]).astype(str) == np.asarray(in_memory.obs[key]).astype(str)).mean() > 0.99
 
 
-def alike(a, b, key):
+def assert_alike(a, b, key):
     """The same passes; the last bits may differ between processes, whose arrays lie elsewhere in memory."""
     assert len(a.uns[key]["trace"]) == len(b.uns[key]["trace"])
     np.testing.assert_allclose(a.uns[key]["trace"], b.uns[key]["trace"], rtol=1e-6)
@@ -78,7 +78,7 @@ def test_same_as_in_memory(tissue, case):
     whole, parts = tissue.copy(), with_lazy(tissue, layer=options.get("layer"))
     function(whole, 4, **options)
     function(parts, 4, **options)
-    same(parts, whole, key)
+    assert_same(parts, whole, key)
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
@@ -87,7 +87,7 @@ def test_schedulers_give_the_same(tissue, scheduler):
     sn.tl.nmf(first, 4)
     with dask.config.set(scheduler=scheduler, num_workers=3):
         sn.tl.nmf(again, 4)
-    alike(first, again, "nmf")
+    assert_alike(first, again, "nmf")
 
 
 @pytest.mark.parametrize("rows", [N, 1, 999])
@@ -96,7 +96,7 @@ def test_blocks_of_any_size(tissue, rows):
     whole, parts = table.copy(), with_lazy(table, rows)
     sn.tl.nmf(whole, 3)
     sn.tl.nmf(parts, 3)
-    same(parts, whole, "nmf")
+    assert_same(parts, whole, "nmf")
 
 
 def test_small_blocks_are_joined_and_empty_ones_left_out(tissue):
@@ -121,7 +121,7 @@ def test_dense_blocks_and_other_types(tissue):
         parts = tissue.copy()
         parts.X = X
         sn.tl.nmf(parts, 4)
-        same(parts, whole, "nmf")
+        assert_same(parts, whole, "nmf")
 
 
 @pytest.mark.parametrize("first", ["sparse", "dense"])
@@ -193,8 +193,8 @@ def test_tables_read_lazily(tissue, store, tmp_path):
     for table in (whole, parts):
         sn.tl.nmf(table, 4)
         sn.tl.snmf(table, 4)
-    same(parts, whole, "nmf")
-    same(parts, whole, "snmf")
+    assert_same(parts, whole, "nmf")
+    assert_same(parts, whole, "snmf")
     for table in (whole, parts):
         sn.tl.hsnmf(table, use_rep="X_snmf", n_domains=4)
         assert sn.metrics.chaos(table, "domain", library_key="sample") > 0
@@ -232,7 +232,7 @@ def test_tables_normalised_lazily(tissue):
         sc.pp.log1p(table)
         sn.tl.nmf(table, 4)
     assert isinstance(parts.X, da.Array)
-    same(parts, whole, "nmf")
+    assert_same(parts, whole, "nmf")
 
 
 def test_project(tissue):
@@ -280,12 +280,6 @@ def test_ranks_and_consensus_read_it(tissue):
         found.append((ranks["cv_error"].to_numpy(), table.obsm["X_consensus_nmf"]))
     for lazily, in_memory in zip(*found, strict=True):
         np.testing.assert_allclose(lazily, in_memory, rtol=1e-3, atol=1e-3)
-
-
-def damaged(X, value):
-    X = X.copy()
-    X.data[-3:] = value
-    return X
 
 
 @pytest.mark.parametrize(
@@ -374,7 +368,7 @@ def test_cluster_gives_what_threads_give(tissue, client, case):
     with dask.config.set(scheduler="threads"):
         function(here, 4, **options)
     function(there, 4, **options)
-    alike(here, there, key)
+    assert_alike(here, there, key)
 
 
 @pytest.mark.parametrize("smoothing", ["refit", "laplacian"])
@@ -402,11 +396,11 @@ def test_cluster_takes_data_that_are_already_there(tissue, client, monkeypatch):
         sn.tl.nmf(here, 4)
     there.X = client.persist(there.X)
     sn.tl.nmf(there, 4)
-    alike(here, there, "nmf")
+    assert_alike(here, there, "nmf")
     monkeypatch.setattr(_cluster, "LIGHT", 100)  # any data are too much to send in every pass
     there.X = lazy(tissue.X)
     sn.tl.nmf(there, 4)
-    alike(here, there, "nmf")
+    assert_alike(here, there, "nmf")
 
 
 @pytest.mark.parametrize("lineage", [25, 2])
@@ -432,7 +426,7 @@ def test_a_dead_worker_changes_nothing(tissue, client, monkeypatch, lineage):
         sn.tl.nmf(there, 4, **options)
     assert len(passes) == 9
     assert renewals == ([2] * 3 if lineage == 2 else [])
-    alike(here, there, "nmf")
+    assert_alike(here, there, "nmf")
     client.wait_for_workers(2)
 
 

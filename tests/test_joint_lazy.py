@@ -105,7 +105,7 @@ def test_starts_see_the_same_sample(partial, monkeypatch) -> None:
     np.testing.assert_allclose(a, b, atol=1e-6 * a.max())
 
 
-def same(lazily: md.MuData, in_memory: md.MuData) -> None:
+def assert_same(lazily: md.MuData, in_memory: md.MuData) -> None:
     a, b = (x.uns["joint_nmf"] for x in (lazily, in_memory))
     np.testing.assert_allclose(a["trace"], b["trace"], rtol=2e-5)  # 1e-6 of ½‖X‖²
     assert a["params"] == b["params"]
@@ -149,7 +149,7 @@ def test_same_as_in_memory(partial, case) -> None:
         if "smoothing" in options:
             sn.gr.contact_neighbors(t["rna"], 30, 0)
     whole, lazily = (joint(t, **options) for t in given)
-    same(lazily, whole)
+    assert_same(lazily, whole)
     assert isinstance(lazily.mod["rna"].X, da.Array)
 
 
@@ -161,13 +161,13 @@ def test_one_in_memory_in_any_order(partial, lazily) -> None:
     given[other] = given[other][order].copy()
     whole = joint(given)
     given[lazily[0]].X = lazy(given[lazily[0]].X, 130)
-    same(joint(given), whole)
+    assert_same(joint(given), whole)
 
 
 def test_dense_blocks_are_sparse_blocks(partial) -> None:
     given = tables(partial, ("rna",))
     given["protein"].X = da.from_array(np.asarray(partial.mod["protein"].X), chunks=(90, -1))
-    same(joint(given), joint(tables(partial)))
+    assert_same(joint(given), joint(tables(partial)))
 
 
 def test_each_has_observations_that_the_other_lacks(partial) -> None:
@@ -176,7 +176,7 @@ def test_each_has_observations_that_the_other_lacks(partial) -> None:
     whole = joint(given)
     for name in BOTH:
         given[name].X = lazy(given[name].X, ROWS[name])
-    same(joint(given), whole)
+    assert_same(joint(given), whole)
 
 
 def test_the_order_that_all_keep() -> None:
@@ -230,14 +230,14 @@ def test_tables_read_lazily(partial, tmp_path) -> None:
     for name, table in whole.items():
         table.write_zarr(tmp_path / f"{name}.zarr")
         lazily[name] = ad.experimental.read_lazy(tmp_path / f"{name}.zarr")
-    same(joint(lazily), joint(whole))
+    assert_same(joint(lazily), joint(whole))
 
 
 def test_backed_tables(partial, tmp_path) -> None:
     whole = tables(partial)
     whole["rna"].write_h5ad(tmp_path / "rna.h5ad")
     backed = ad.read_h5ad(tmp_path / "rna.h5ad", backed="r")
-    same(joint(whole | {"rna": backed}), joint(whole))
+    assert_same(joint(whole | {"rna": backed}), joint(whole))
     assert backed.isbacked
     assert "X_joint_nmf" not in backed.obsm
     backed.file.close()
@@ -247,7 +247,7 @@ def test_views(partial) -> None:
     whole, lazily = (tables(partial, names) for names in ((), BOTH))
     rows = np.arange(N) % 3 > 0
     a, b = (joint(t | {"rna": t["rna"][rows]}) for t in (whole, lazily))
-    same(b, a)
+    assert_same(b, a)
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------------------
@@ -313,13 +313,13 @@ def test_cluster_gives_what_is_in_memory(partial, client, case) -> None:
     for t in given:
         if "smoothing" in options:
             sn.gr.contact_neighbors(t["rna"], 30, 0)
-    same(*(joint(t, **options) for t in given[::-1]))
+    assert_same(*(joint(t, **options) for t in given[::-1]))
 
 
 def test_cluster_with_data_that_are_there_and_one_modality_here(partial, client) -> None:
     whole, given = tables(partial), tables(partial, ("rna",))
     given["rna"].X = client.persist(given["rna"].X)
-    same(joint(given), joint(whole))
+    assert_same(joint(given), joint(whole))
 
 
 def test_cluster_names_the_block_that_fails(partial, client) -> None:
@@ -337,4 +337,4 @@ def test_factors_can_stay_on_the_cluster(partial, client) -> None:
     assert isinstance(there.mod["protein"].obsm["X_joint_nmf"], da.Array)
     for holder in (there, *there.mod.values()):
         holder.obsm["X_joint_nmf"] = holder.obsm["X_joint_nmf"].compute()
-    same(there, here)
+    assert_same(there, here)

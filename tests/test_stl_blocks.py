@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from lazily import da, lazy, that_fails, with_lazy
+from lazily import da, damaged, lazy, that_fails, with_lazy
 from support import changed, snapshot, typed_cells
 
 import spanmf as sn
@@ -194,12 +194,6 @@ def test_the_published_form_reads_few_spots(section, reference, monkeypatch):
     monkeypatch.setattr("spanmf.core._stl_paper.MAX_SPOTS", 79)
     with pytest.raises(ValueError, match="for 80 spots its graph takes"):
         sn.tl.stl_nmf(parts, reference, preset="paper")
-
-
-def damaged(X, value):
-    X = X.copy()
-    X.data[-3:] = value
-    return X
 
 
 @pytest.mark.parametrize(
