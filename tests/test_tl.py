@@ -157,9 +157,9 @@ def test_wanted_number_of_domains(tissue: ad.AnnData, clustering: str) -> None:
 
 @pytest.mark.parametrize("flavor", ["networkit", "igraph", "leidenalg"])
 def test_leiden_flavours_find_the_domains_and_repeat(tissue: ad.AnnData, flavor: str) -> None:
-    sn.tl.hsnmf(tissue, 4, resolution=0.8, flavor=flavor)
+    sn.tl.hsnmf(tissue, 4, resolution=0.4, flavor=flavor)
     first = tissue.obs["hsnmf"].copy()
-    sn.tl.hsnmf(tissue, 4, resolution=0.8, flavor=flavor)
+    sn.tl.hsnmf(tissue, 4, resolution=0.4, flavor=flavor)
     assert (first == tissue.obs["hsnmf"]).all()
     assert adjusted_rand_score(tissue.obs["domain"], first) > 0.5
 

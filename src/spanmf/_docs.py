@@ -87,7 +87,7 @@ loss
     ``"frobenius"`` for log-normalised values, ``"kl"`` for counts.""",
     "init": """\
 init
-    ``"auto"``: the best of several random starts on subsamples of the observations, then all of them. ``"nndsvd"``,
+    ``"auto"``: the best of several starts on subsamples of the observations, then all of them. ``"nndsvd"``,
     ``"nndsvda"``, ``"nndsvdar"``, ``"random"``: as in scikit-learn. Or H (k × variables in use), or (W, H).""",
     "penalties": """\
 alpha_W, alpha_H

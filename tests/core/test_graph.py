@@ -167,11 +167,17 @@ def test_expected_degree_is_the_degree() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_mix_is_the_formula(alpha: float) -> None:
+@pytest.mark.parametrize("directed", [False, True])
+def test_mix_is_the_formula(alpha: float, directed: bool) -> None:
     S, F = (np.triu(sp.random(60, 60, 0.1, "csr", np.float32, random_state=i).toarray(), 1) for i in (1, 2))
     S, F = S + S.T, F + F.T
+    if directed:
+        S[:5], F[:, 7] = 0, 0
     S[3] = S[:, 3] = 0  # isolated in space
     S, F = sp.csr_matrix(S), sp.csr_matrix(F)
+    order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(S.indptr[:-1], S.indptr[1:], strict=True)])
+    S = sp.csr_matrix((S.data[order], S.indices[order], S.indptr), shape=S.shape)  # columns from the last to the first
+    before = S.indices.copy()
 
     def rn(M: sp.csr_matrix) -> np.ndarray:
         dense = M.toarray().astype(float)
@@ -179,7 +185,32 @@ def test_mix_is_the_formula(alpha: float) -> None:
 
     mixed = alpha * rn(S) + (1 - alpha) * rn(F)
     mixed /= np.maximum(mixed.sum(1, keepdims=True), 1e-30)
-    np.testing.assert_allclose(_graph.mix(S, F, alpha).toarray(), (mixed + mixed.T) / 2, atol=1e-6)
+    found = _graph.mix(S, F, alpha)
+    np.testing.assert_allclose(found.toarray(), (mixed + mixed.T) / 2, atol=1e-6)
+    assert (found.data > 0).all()
+    assert found.has_sorted_indices
+    np.testing.assert_array_equal(S.indices, before)
+
+
+def test_symmetry_is_seen() -> None:
+    A = sp.random(80, 80, 0.1, "csr", np.float32, random_state=0)
+    A = sp.csr_matrix(A + A.T)
+    seen = [_graph._is_symmetric(M.indptr, M.indices, M.data) for M in _variants(A)]
+    assert seen == [True, True, False, False, False]
+
+
+def _variants(A: sp.csr_matrix) -> list[sp.csr_matrix]:
+    """As it is; with a diagonal; with one weight changed; with one entry above, below the diagonal left out."""
+    other, upper, lower = A.copy(), sp.triu(A, 1).tocsr(), sp.tril(A, -1).tocsr()
+    other.data[5] += 1
+    upper.data[3] = lower.data[3] = 0
+    for part in (upper, lower):
+        part.eliminate_zeros()
+    with_diagonal = sp.csr_matrix(A + sp.eye(80, dtype=np.float32))
+    found = [A, with_diagonal, other, sp.csr_matrix(upper + sp.tril(A, -1)), sp.csr_matrix(lower + sp.triu(A, 1))]
+    for M in found:
+        M.sort_indices()
+    return found
 
 
 def test_upper_edges_are_each_edge_once() -> None:

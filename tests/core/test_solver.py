@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numba
 import numpy as np
 import pytest
@@ -145,16 +143,10 @@ def test_starts_that_agree_spare_the_others(difficulty: str, least: int, monkeyp
     table = sn.datasets.planted_factors(1200, difficulty=difficulty, rng=0)
     if difficulty == "easy":
         table.X = table.X.log1p()
-    begun = []
-    monkeypatch.setattr(_init, "begin", lambda *args: begun.append(args) or _solver.begin(*args))
+    begun, begin = [], _solver.begin
+    monkeypatch.setattr(_solver, "begin", lambda *args: begun.append(args) or begin(*args))
     _init.starts(_ops.as_rows(table.X), 10, np.random.default_rng(0))
     assert len(begun) == least if difficulty == "easy" else len(begun) >= least
-
-
-def test_minima_that_may_still_win() -> None:
-    runs = [SimpleNamespace(objective=v) for v in (1.0, 1.00001, 1.0005, 1.00051, 1.002)]
-    assert [r.objective for r in _init._minima(runs, 1e-3)] == [1.0, 1.0005]
-    assert [r.objective for r in _init._minima(runs, 0.0)] == [1.0]
 
 
 def test_a_run_goes_on_where_it_stopped(X: sp.csr_matrix) -> None:
@@ -162,23 +154,6 @@ def test_a_run_goes_on_where_it_stopped(X: sp.csr_matrix) -> None:
     assert (
         _init._Run(rows, H, 1e-5).advance(3).advance(7).objective == _solver.fit(rows, H, max_iter=7, tol=0).trace[-1]
     )
-
-
-def test_a_level_takes_part_from_so_many_rows_on(X: sp.csr_matrix) -> None:
-    """What leaves saddles behind on few rows is for matrices whose passes are dear, and does not make the start worse."""
-    rows = _ops.as_rows(X)
-    first = _init.Level(200, ((4, 6), (8, 2)), gap=1e-3)
-    plain, with_more, without = (
-        _init.starts(rows, 4, np.random.default_rng(0), levels)
-        for levels in (
-            (first,),
-            (first, _init.Level(300, ((80, 2),), tol=1e-7, least=X.shape[0])),
-            (first, _init.Level(300, ((80, 2),), tol=1e-7, least=X.shape[0] + 1)),
-        )
-    )
-    np.testing.assert_array_equal(without, plain)
-    ends = [_solver.fit(rows, H, max_iter=1, tol=0).trace[-1] for H in (with_more, plain)]
-    assert ends[0] < ends[1]
 
 
 def test_reaches_scikit_learns_objective(X: sp.csr_matrix) -> None:

@@ -284,10 +284,10 @@ def with_factors_here(X: Any) -> Any:
     return replace(X, engine=X.engine.holding()) if isinstance(X, Blocks) else X
 
 
-def part_in_memory(X: Any, rows: Array | None) -> Any:
+def part_in_memory(X: Any, rows: Array | None) -> Rows:
     """Some rows (ascending; None: all) in memory."""
     if rows is None:
-        return X.take(np.arange(X.shape[0])) if isinstance(X, Blocks) else X
+        return X if isinstance(X, Rows) else X.take(np.arange(X.shape[0]))
     return X.take(rows)
 
 

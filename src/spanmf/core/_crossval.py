@@ -20,7 +20,7 @@ from ._ops import Rows
 
 Array = np.ndarray
 
-LEVELS = (_init.Level(3_000, ((8, 5), (20, 3))),)  # the tournament of starts for a fit: see `_init.starts`
+LEVELS, N_STARTS = (_init.Level(3_000, ((20, 1),)),), 5  # the tournament of starts for a fit: see `_init.starts`
 SOLVED = 1e-3  # W of held-out observations: change of a pass, relative, at which it is taken for solved
 FLOOR = 1e-2  # share of the mean profile in a prediction under KL: a count where none is predicted costs a finite sum
 
@@ -118,8 +118,8 @@ def held_out_errors(
         mean = np.bincount(train.indices, train.data, minlength=X.shape[1]) / train.shape[0]
         blocks.add(null, NullModel(mean, loss))
         for i, (k, own) in enumerate(zip(ranks, stream.spawn(len(ranks)), strict=True)):
-            H = _init.starts(train, k, own, LEVELS)
-            H = np.maximum(H, 1e-2 * H.mean()) if loss == "kl" else H
+            H = _init.starts(train, k, own, LEVELS, N_STARTS)
+            H = _init.without_zeros(H) if loss == "kl" else H
             fitted = _solver.fit(train, H, loss=loss, max_iter=max_iter, tol=tol)
             blocks.add(errors[i], Predictor.of(fitted, train, mean, loss))
             progress()

@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 from numba import njit, prange
 from scipy.spatial import cKDTree
-from sklearn.preprocessing import normalize
 
 from ._ops import cached
 from ._threads import threads_for
@@ -288,11 +287,6 @@ def _fill(places, order, starts, runs, most, r2, contact2, weight, far, indptr, 
                     data[first + e] = weight if kept[e] <= contact2 else far
 
 
-def row_normalised(A: sp.csr_matrix) -> sp.csr_matrix:
-    """Rows divided by their sums (a copy); empty rows stay empty."""
-    return normalize(A, norm="l1", copy=True)
-
-
 def symmetrised(A: sp.csr_matrix) -> sp.csr_matrix:
     """``(A + Aᵀ)/2``."""
     out = A + A.T.tocsr()
@@ -304,14 +298,57 @@ def symmetrised(A: sp.csr_matrix) -> sp.csr_matrix:
 def mix(spatial: sp.csr_matrix, feature: sp.csr_matrix, alpha: float) -> sp.csr_matrix:
     r"""Symmetrised :math:`\mathrm{rownorm}(\alpha\,\mathrm{rownorm}(S) + (1-\alpha)\,\mathrm{rownorm}(F))`.
 
-    The outer normalisation matters to observations without neighbours in one of the two only.
+    The outer normalisation matters to observations without neighbours in one of the two only. Both are of the rows, so
+    that each part is :math:`(DA + A^\top D)/2` with a diagonal D of its own.
     """
-    parts = [row_normalised(A) for A in (spatial, feature)]
-    for part, weight in zip(parts, (alpha, 1 - alpha), strict=True):
-        part.data *= np.float32(weight)
-    mixed = (parts[0] + parts[1]).tocsr()
-    mixed.eliminate_zeros()  # of α = 0 or 1
-    return symmetrised(normalize(mixed, norm="l1", copy=False))
+    parts, weights = (spatial, feature), (alpha, 1 - alpha)
+    sums = [np.asarray(A.sum(1, dtype=np.float64)).ravel() for A in parts]
+    total = sum(weight * (own > 0) for weight, own in zip(weights, sums, strict=True))
+    scales = [np.where((own > 0) & (total > 0), weight, 0) for weight, own in zip(weights, sums, strict=True)]
+    halves = [
+        _scaled(A, scale / np.where(scale > 0, own * total, 1))
+        for A, scale, own in zip(parts, scales, sums, strict=True)
+    ]
+    mixed = (halves[0] + halves[1]).tocsr()  # leaves out the zeros of α = 0 or 1
+    mixed.sort_indices()
+    return mixed
+
+
+def _scaled(A: sp.csr_matrix, d: Array) -> sp.csr_matrix:
+    """``(DA + AᵀD)/2`` with D = diag(d)."""
+    A = sp.csr_matrix(A, dtype=np.float32)
+    if not A.has_canonical_format:
+        A = A.copy()
+        A.sum_duplicates()
+    if not _is_symmetric(A.indptr, A.indices, A.data):
+        return symmetrised(sp.csr_matrix(sp.diags_array(d.astype(np.float32)) @ A))
+    return sp.csr_matrix((_times_both(A.indptr, A.indices, A.data, d), A.indices, A.indptr), shape=A.shape)
+
+
+@njit(cache=True)
+def _is_symmetric(indptr, indices, data):
+    """Of sorted rows: going down, what is left of the diagonal of the rows below comes up in its order, and all of it."""
+    seen = indptr[:-1].copy()
+    for i in range(len(seen)):
+        if seen[i] < indptr[i + 1] and indices[seen[i]] < i:
+            return False
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            if j > i:
+                at = seen[j]
+                if at == indptr[j + 1] or indices[at] != i or data[at] != data[e]:
+                    return False
+                seen[j] += 1
+    return True
+
+
+@njit(cache=True)
+def _times_both(indptr, indices, data, d):
+    out = np.empty(len(data), np.float32)
+    for i in range(len(indptr) - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            out[e] = data[e] * 0.5 * (d[i] + d[indices[e]])
+    return out
 
 
 def upper_edges(A: sp.csr_matrix) -> tuple[Array, Array, Array]:

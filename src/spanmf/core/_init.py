@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from . import _ops
+from . import _ops, _sketch, _solver
 from ._blocks import part_in_memory
-from ._solver import begin
+from ._ops import Rows
 
 Array = np.ndarray
 
@@ -21,24 +21,27 @@ class Level:
     """A part of the tournament of :func:`starts`, on a sample of the rows."""
 
     rows: int  # of the sample
-    heats: tuple[tuple[int, int], ...]  # (passes that a run has made at the end of a heat, most runs that take part)
+    heats: tuple[tuple[int, int], ...]  # (passes that a run has made at the end of a heat, most runs that go on)
     gap: float = 0.0  # relative: minima this close to the best may change places on more rows, so they go on
     tol: float = 1e-5  # gain of a pass below which a run rests
-    least: int = 0  # rows of the matrix from which the level takes part
 
 
 # Hard data have several minima, and about half of the starts reach the best one in the end; easy data have one, which
-# the first starts show. Fewer starts, passes or rows than these end 2e-4 and more above scikit-learn's objective at times.
-# Near a saddle the gain of a pass falls to some 1e-7 and grows again: where a pass over all rows is dear, that is left behind on few.
+# the first starts show. A start tells which minimum it goes to after some 25 passes, not before; 5,000 rows and 20,000 tell
+# minima apart to some 1e-3 and 4e-4. With fewer starts, passes or rows more of the fits end 2e-4 and more above scikit-learn's objective.
+# Near a saddle the gain of a pass falls to some 1e-7 and grows again: that is best left behind here, where passes are cheap.
 LEVELS = (
-    Level(5_000, ((8, 10), (25, 6), (40, 4)), gap=1.5e-3),
-    Level(20_000, ((10, 4), (25, 2)), gap=3e-4),
-    Level(20_000, ((80, 2),), gap=3e-4, tol=1e-7, least=200_000),
-    Level(100_000, ((3, 2), (12, 1))),
+    Level(5_000, ((25, 7), (40, 6)), gap=2e-3),
+    Level(20_000, ((8, 4),), gap=8e-4),
+    Level(100_000, ((3, 2), (60, 1)), tol=1e-6),
 )
+N_STARTS = 12
 SCOUTS = 3  # starts that tell whether the others are needed
-SCOUT_PASSES = 12  # that they may take to settle, once one of them has after a heat
-SAME_MINIMUM = 2e-5  # relative difference of the objective below which two runs count as one
+SCOUT_PASSES = 12  # after which they have to agree
+SAME_MINIMUM = 2e-5  # relative difference of the objective below which scouts are in one minimum
+SAME_FIT = 1e-2  # ‖WH − W′H′‖² over ‖WH‖², below which two runs go to one minimum: 0.03 and more between two
+COMPARED_ROWS = 256  # for that
+ZERO = 1e-2  # of the mean loading, instead of 0: KL never leaves a zero, and HALS leaves it late
 OVERSAMPLED, POWER_STEPS = 10, 5  # of the singular vectors
 
 
@@ -48,78 +51,133 @@ def initialise(
     """Initial W (n × k; None where it is best solved from H) and H (k × p)."""
     if method == "auto":
         H = starts(X, k, rng)
-        return None, np.maximum(H, 1e-2 * H.mean()) if loss == "kl" else H  # a zero is for ever under KL
+        return None, without_zeros(H) if loss == "kl" else H
     W, H = METHODS[method](X, k, rng)
     return W, H
 
 
-def starts(X: Any, k: int, rng: np.random.Generator, levels: tuple[Level, ...] = LEVELS) -> Array:
-    """H of the best of several random starts, compared on growing samples of the rows.
+def is_compiled(loss: str, k: int) -> bool:
+    """Whether a factorisation of this loss and rank runs at once."""
+    return _ops.is_compiled(loss, k) and _sketch.is_compiled()
+
+
+def warm_up(loss: str, k: int) -> None:
+    """Compile what a factorisation of this loss and rank needs, and its starts."""
+    _solver.warm_up(loss, k)
+    _solver.warm_up("frobenius", k)
+    _sketch.warm_up(k, _width(k))
+
+
+def _width(k: int) -> int:
+    """Directions through which starts see X."""
+    return 2 * k + OVERSAMPLED
+
+
+def without_zeros(H: Array) -> Array:
+    """Loadings of which none is zero."""
+    return np.maximum(H, ZERO * H.mean())
+
+
+def starts(
+    X: Any, k: int, rng: np.random.Generator, levels: tuple[Level, ...] = LEVELS, n_starts: int = N_STARTS
+) -> Array:
+    """H of the best of several starts, compared on growing samples of the rows, seen through their leading directions.
 
     On data with one minimum the first few starts show it, and nothing more is compared.
     """
-    n, p = X.shape
-    candidates = [rng.random((k, p)) for _ in range(levels[0].heats[0][1])]
-    for level in (level for level in levels if n >= level.least):
-        spares_passes = n >= 2 * level.rows
-        if len(candidates) == 1 and not spares_passes:
-            break
+    n = X.shape[0]
+    candidates: list[Array] = []
+    for level in levels:
         part = part_in_memory(X, None if n <= level.rows else np.sort(rng.choice(n, level.rows, replace=False)))
-        agreed, runs = _race(part, candidates, level.heats if spares_passes else level.heats[:1], level.tol)
-        candidates = [run.state.H.T for run in _minima(runs, level.gap)]
-        if agreed:
+        if not candidates:
+            U, S, V = _sketch.leading(part, min(_width(k), *part.shape), rng)
+            candidates = points(U[:, :k], S[:k], V[:, :k].T, n_starts, rng)
+        field = _sketch.sketch(part, V) if _sketch.pays(part, V.shape[1]) else part
+        runs = [_Run(field, H, level.tol) for H in candidates]
+        if len(runs) == n_starts > SCOUTS and _agree(runs[:SCOUTS]):
+            return min(runs[:SCOUTS], key=_objective).H
+        for passes, most in level.heats:
+            runs = _minima([run.advance(passes) for run in runs], part, level.gap)[:most]
+        candidates = [run.H for run in runs]
+        if n <= level.rows:
             break
     return candidates[0]
 
 
+def points(U: Array, S: Array, V: Array, n: int, rng: np.random.Generator) -> list[Array]:
+    """Loadings to start from: those of NNDSVD, then the positive parts of random directions among the singular ones.
+
+    NNDSVD's end in the best minimum in two cases of three; random ones in half of them, yet in others, and no random
+    directions of all space are as near to a minimum.
+    """
+    k = len(S)
+    found = [without_zeros(_non_negative(U, S, V)[1])]
+    while len(found) < n:
+        R = rng.standard_normal((k, k)) * S
+        R[:, 0] = np.abs(R[:, 0]) * np.sign(V[0].sum())  # with the leading one, which has one sign
+        H = np.maximum(R @ V, 0)
+        norms = np.linalg.norm(H, axis=1, keepdims=True)
+        found.append(without_zeros(H / np.where(norms > 0, norms, 1)))
+    return found
+
+
 class _Run:
-    """A factorisation that can go on where it stopped."""
+    """A factorisation that can go on where it stopped; it begins when it is first asked to."""
 
     def __init__(self, X: Any, H: Array, tol: float) -> None:
-        self.state, self.tol = begin(X, H), tol
-        self.trace = [self.objective]
-        self.converged = False
+        self.begin, self.tol = partial(_solver.begin, X, H), tol
+        self.n_passes = 0
+        self.settled = False
+
+    @cached_property
+    def state(self) -> _solver.State:
+        return self.begin()
 
     @property
     def objective(self) -> float:
         """The objective after the last pass."""
         return self.state.objective
 
+    @property
+    def H(self) -> Array:
+        """The loadings (k × p)."""
+        return self.state.H.T
+
     def advance(self, n_passes: int) -> _Run:
         """Go on until ``n_passes`` are made in all, or passes no longer pay."""
-        while len(self.trace) <= n_passes and not self.converged:
-            self.converged = self.state.step(self.tol)
-            self.trace.append(self.objective)
+        while self.n_passes < n_passes and not self.settled:
+            self.settled = self.state.step(self.tol)
+            self.n_passes += 1
         return self
 
-    def after(self, n_passes: int) -> float:
-        """The objective after so many passes, or at the end where it came before."""
-        return self.trace[: n_passes + 1][-1]
+
+def _agree(runs: list[_Run]) -> bool:
+    """Whether runs come to one minimum soon."""
+    ends = [run.advance(SCOUT_PASSES).objective for run in runs]
+    return max(ends) <= (1 + SAME_MINIMUM) * min(ends)
 
 
-def _race(X: Any, candidates: list[Array], heats: tuple[tuple[int, int], ...], tol: float) -> tuple[bool, list[_Run]]:
-    """Whether the first starts agreed, so that the others did not run; and the runs that are left, the best first."""
-    runs = [_Run(X, H, tol) for H in candidates[:SCOUTS]]
-    if len(candidates) > SCOUTS:
-        settled = [run.advance(heats[0][0]).converged for run in runs]
-        ends = [run.advance(SCOUT_PASSES if any(settled) else 0).objective for run in runs]
-        if max(ends) <= (1 + SAME_MINIMUM) * min(ends):
-            return True, sorted(runs, key=_objective)
-    runs += [_Run(X, H, tol) for H in candidates[SCOUTS:]]
-    made = 0
-    for passes, most in heats:  # all are judged after the same number of passes
-        runs = [run.advance(passes) for run in sorted(runs, key=partial(_Run.after, n_passes=made))[:most]]
-        made = passes
-    return False, sorted(runs, key=_objective)
-
-
-def _minima(runs: list[_Run], gap: float) -> list[_Run]:
-    """Of runs in order, one for each minimum that is not more than ``gap`` above the best."""
-    found = runs[:1]
-    for run in runs[1:]:
-        if (1 + SAME_MINIMUM) * found[-1].objective < run.objective <= (1 + gap) * found[0].objective:
+def _minima(runs: list[_Run], X: Rows, gap: float) -> list[_Run]:
+    """Of each minimum that runs go to, and that is not more than ``gap`` above the best, the run that is furthest; the best first."""
+    head = X.take(np.arange(min(COMPARED_ROWS, X.shape[0])))
+    runs = sorted(runs, key=_objective)
+    best = runs[0].objective
+    found: list[_Run] = []
+    fits: list[tuple[Array, Array]] = []
+    for run in runs:
+        if run.objective - best > gap * abs(best):
+            break
+        fit = _solver.solve_w(head, run.H, max_iter=10), run.H
+        own = _inner(fit, fit)
+        if all(own - 2 * _inner(fit, other) + _inner(other, other) > SAME_FIT * own for other in fits):
             found.append(run)
+            fits.append(fit)
     return found
+
+
+def _inner(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
+    """``⟨WH, W′H′⟩`` of two factorisations."""
+    return float(np.vdot(a[0].T @ b[0], a[1] @ b[1].T))
 
 
 def _objective(run: _Run) -> float:
@@ -152,10 +210,14 @@ def nndsvd(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
     Of every singular pair the positive or the negative parts are taken, whichever carry more.
     """
-    U, S, V = singular(X, k, rng)
+    return _non_negative(*singular(X, k, rng))
+
+
+def _non_negative(U: Array, S: Array, V: Array) -> tuple[Array, Array]:
+    U, V = U.copy(), V.copy()
     U[:, 0], V[0] = np.abs(U[:, 0]), np.abs(V[0])  # the leading pair has one sign
     W, H = np.zeros(U.shape), np.zeros(V.shape)
-    for r in range(k):
+    for r in range(len(S)):
         sides = [(np.maximum(s * U[:, r], 0), np.maximum(s * V[r], 0)) for s in (1, -1)]
         weights = [np.linalg.norm(u) * np.linalg.norm(v) for u, v in sides]
         (u, v), weight = sides[int(np.argmax(weights))], max(weights)

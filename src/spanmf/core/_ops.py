@@ -273,7 +273,7 @@ def _symmetric(upper: Array) -> Array:
 
 
 @njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _hals_rows(B, V, step, G, q, sweeps, k):
+def hals_rows(B, V, step, G, q, sweeps, k):
     """HALS on ROWS rows at once (lanes are rows): B holds the right-hand sides and becomes the residual B − (G + q)V."""
     for r in range(k):
         for s in range(k):
@@ -333,7 +333,7 @@ def _hals_blocks(
                     q[i] = anchor_weight[start + i]
                     for r in range(k):
                         B[r, i] += anchor[start + i, r]
-            _hals_rows(B, V, step, G, q, sweeps, k)
+            hals_rows(B, V, step, G, q, sweeps, k)
             for i in range(m):
                 for r in range(k):
                     row[i, r] = V[r, i]
@@ -354,12 +354,12 @@ def _hals_blocks(
             since_flush += m
             if since_flush >= FLUSH or start + ROWS >= last:
                 since_flush = 0
-                _flush(sums, xtw[b])
-                _flush(gram, wtw[b])
+                flush(sums, xtw[b])
+                flush(gram, wtw[b])
 
 
 @njit(cache=True)
-def _flush(source, target):
+def flush(source, target):
     """Add float32 sums to the float64 statistics and empty them."""
     for i in range(source.shape[0]):
         for r in range(target.shape[1]):
@@ -439,7 +439,7 @@ def _kl_blocks(indptr, indices, data, Ht, inverse, W, out, sweeps, k, longest, x
                 since_flush += 1
                 if since_flush >= FLUSH or i + 1 == last:
                     since_flush = 0
-                    _flush(sums, xtw[b])
+                    flush(sums, xtw[b])
 
 
 @njit(cache=True, fastmath=FASTMATH, error_model="numpy")

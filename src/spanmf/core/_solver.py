@@ -18,12 +18,13 @@ import numpy as np
 from numba import njit
 
 from . import _ops
-from ._ops import Rows, Statistics
+from ._ops import FASTMATH, Rows, Statistics
 from ._smooth import Graph, graph_product, pull, roughness
 
 Array = np.ndarray
 W_SWEEPS = 4  # inner rounds of HALS on a row of W: four cost hardly more than one
 H_SWEEPS = 4
+FEATURES = 64  # whose loadings are updated together, so that they stay in the nearest cache
 EXTRAPOLATION, GROWTH = 0.8, 1.1  # first share of a step of H that is added to it, and how that share grows
 FIRST_SWEEPS = 12  # rounds when W starts from nothing
 
@@ -229,22 +230,44 @@ class _Frobenius:
 
 def hals_h(stats: Statistics, H: Array, *, l1: float = 0.0, l2: float = 0.0, sweeps: int = H_SWEEPS) -> Array:
     """Improve H (p × k) by rounds of HALS from ``XᵀW`` and ``WᵀW``; a component without weights keeps its loadings."""
-    H = np.array(H, order="C")
-    _hals_columns(H, stats.xtw - l1, stats.wtw + l2 * np.eye(H.shape[1]), sweeps)
-    return H
+    V, B = _in_tiles(H), _in_tiles(stats.xtw - l1)
+    _hals_tiles(V, B, stats.wtw + l2 * np.eye(H.shape[1]), sweeps)
+    return np.ascontiguousarray(V.transpose(0, 2, 1)).reshape(-1, H.shape[1])[: len(H)]
 
 
-@njit(cache=True)
-def _hals_columns(H, target, C, sweeps):
-    p, k = H.shape
-    for j in range(p):  # features do not depend on each other
+def _in_tiles(M: Array) -> Array:
+    """Tiles × k × FEATURES of what is p × k: one lane a feature, zeros after the last."""
+    p, k = M.shape
+    out = np.zeros((-(-p // FEATURES) * FEATURES, k))
+    out[:p] = M
+    return np.ascontiguousarray(out.reshape(-1, FEATURES, k).transpose(0, 2, 1))
+
+
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+def _hals_tiles(V, B, C, sweeps):
+    """HALS on FEATURES features at once, which do not depend on each other: B holds the right-hand sides and becomes the residual B − C V."""
+    k = V.shape[1]
+    step = np.zeros(FEATURES)
+    for t in range(len(V)):
+        v, residual = V[t], B[t]
+        for r in range(k):
+            for s in range(k):
+                c = C[r, s]
+                for j in range(FEATURES):
+                    residual[r, j] -= c * v[s, j]
         for _ in range(sweeps):
             for r in range(k):
-                if C[r, r] > 0:
-                    gradient = target[j, r]
+                c = C[r, r]
+                if c > 0:
+                    for j in range(FEATURES):
+                        old = v[r, j]
+                        new = max(old + residual[r, j] / c, 0.0)
+                        v[r, j] = new
+                        step[j] = new - old
                     for s in range(k):
-                        gradient -= H[j, s] * C[s, r]
-                    H[j, r] = max(H[j, r] + gradient / C[r, r], 0.0)
+                        c = C[s, r]
+                        for j in range(FEATURES):
+                            residual[s, j] -= c * step[j]
 
 
 class _Laplacian(_Frobenius):

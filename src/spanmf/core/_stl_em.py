@@ -11,7 +11,7 @@ from numba import njit, prange
 
 from . import _ops
 from ._blocks import Blocks
-from ._ops import FLUSH, TINY, Rows, Statistics, _flush, _sum_x_log, cached, threads_for
+from ._ops import FLUSH, TINY, Rows, Statistics, _sum_x_log, cached, flush, threads_for
 from ._simd import FAST, LANE, dots, gather, make_lanes, padded, scatter
 
 Array = np.ndarray
@@ -197,7 +197,7 @@ def _em_blocks(indptr, indices, data, Qt, prior, weight, V, out, k, longest, blo
                 since_flush += 1
                 if since_flush >= FLUSH or i + 1 == last:
                     since_flush = 0
-                    _flush(sums, block_sums[b])
+                    flush(sums, block_sums[b])
 
 
 def deviances(X: Rows | Blocks, depth: Array, Q: Array, V: Array) -> tuple[Array, Array]:

@@ -201,8 +201,8 @@ def factorise(
 
 def compile_once(loss: str, n_components: int) -> None:
     """Name the pause of the first call on a machine: numba compiles the kernels and caches them on disk."""
-    with status("spanmf: compiling kernels (once on this machine)", show=not _ops.is_compiled(loss, n_components)):
-        _solver.warm_up(loss, n_components)
+    with status("spanmf: compiling kernels (once on this machine)", show=not _init.is_compiled(loss, n_components)):
+        _init.warm_up(loss, n_components)
 
 
 def dominant(W: np.ndarray, H: np.ndarray) -> np.ndarray:
