@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from common import HERE, Measurements, main, timed, timed_often
 
 RANK = 10
+AS_IN_TUMOUR = 32  # neighbours within 80 µm of a cell of the Xenium breast tumour; the generated tissue has some 90
 
 
 # --- factorisation ----------------------------------------------------------------------------------------------------
@@ -68,28 +69,39 @@ def nmf_ours(peers: list, n: int, kind: str, seed: int) -> dict:
 # --- graph ------------------------------------------------------------------------------------------------------------
 
 
-def points(n: int) -> np.ndarray:
-    """Cells of a generated tissue at Xenium's density, in the order the generator gives."""
+def points(n: int, density: str = "dense") -> np.ndarray:
+    """Cells of a generated tissue, in the order the generator gives; ``"tumour"``: as far apart as those of the breast tumour."""
     import spanmf as sn
 
-    return np.asarray(sn.datasets.xenium_tissue(n, n_genes=20).obsm["spatial"])
+    return spread(np.asarray(sn.datasets.xenium_tissue(n, n_genes=20).obsm["spatial"]), density)
 
 
-def graph_peer(peers: list, n: int) -> dict:
+def spread(coords: np.ndarray, density: str) -> np.ndarray:
+    """Coordinates at a density: the number of cells within a radius goes with its square."""
+    if density == "dense":
+        return coords
+    from scipy.spatial import cKDTree
+
+    some = np.random.default_rng(0).choice(len(coords), min(2000, len(coords)), replace=False)
+    within = cKDTree(coords).query_ball_point(coords[some], 80.0, return_length=True).mean() - 1
+    return coords * np.sqrt(within / AS_IN_TUMOUR)
+
+
+def graph_peer(peers: list, n: int, density: str = "dense") -> dict:
     import anndata as ad
     import squidpy as sq
 
-    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"spatial": points(n)})
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"spatial": points(n, density)})
     _, spent = timed(lambda: sq.gr.spatial_neighbors(adata, radius=80.0, coord_type="generic"))
     return spent | {"nnz": int(adata.obsp["spatial_connectivities"].nnz), "notes": f"+{spent['rise_gib']:.2f} GiB"}
 
 
-def graph_ours(peers: list, n: int) -> dict:
+def graph_ours(peers: list, n: int, density: str = "dense") -> dict:
     import anndata as ad
 
     import spanmf as sn
 
-    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"spatial": points(n)})
+    adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32), obsm={"spatial": points(n, density)})
     sn.gr.contact_neighbors(adata[:2000].copy(), 20.0, 80.0)
     _, spent = timed(lambda: sn.gr.contact_neighbors(adata, 20.0, 80.0))
     A = adata.obsp["contact_connectivities"]
@@ -171,10 +183,11 @@ def knn_ours(peers: list, n: int) -> dict:
 # --- Leiden -----------------------------------------------------------------------------------------------------------
 
 
-def hybrid(n: int) -> tuple[sp.csr_matrix, np.ndarray]:
+def hybrid(n: int, density: str) -> tuple[sp.csr_matrix, np.ndarray]:
     import spanmf as sn
 
     adata = _tissue(n)
+    adata.obsm["spatial"] = spread(adata.obsm["spatial"], density)
     sn.gr.contact_neighbors(adata, 20, 80, library_key="library")
     sn.tl.snmf(adata, RANK)
     sn.gr.hybrid_neighbors(adata, 0.5, scale="gram")
@@ -196,11 +209,11 @@ def judged_labels(A: sp.csr_matrix, labels: np.ndarray, truth: np.ndarray, gamma
     }
 
 
-def leiden_peer(peers: list, n: int) -> dict:
+def leiden_peer(peers: list, n: int, density: str = "dense") -> dict:
     import anndata as ad
     import scanpy as sc
 
-    A, truth = hybrid(n)
+    A, truth = hybrid(n, density)
     adata = ad.AnnData(sp.csr_matrix((n, 1), dtype=np.float32))
     _, spent = timed(
         lambda: sc.tl.leiden(adata, 0.4, adjacency=A, flavor="igraph", n_iterations=2, directed=False, random_state=0)
@@ -208,12 +221,12 @@ def leiden_peer(peers: list, n: int) -> dict:
     return spent | judged_labels(A, adata.obs["leiden"].astype(int).to_numpy(), truth, 0.4)
 
 
-def leiden_ours(peers: list, n: int) -> dict:
+def leiden_ours(peers: list, n: int, density: str = "dense") -> dict:
     import networkit  # noqa: F401
 
     from spanmf.core import _leiden
 
-    A, truth = hybrid(n)
+    A, truth = hybrid(n, density)
     labels, spent = timed(lambda: _leiden.leiden(A, 0.4, flavor="networkit", seed=0))
     return spent | judged_labels(A, labels, truth, 0.4)
 

@@ -76,7 +76,7 @@ GROUPS: dict[str, Group] = {
         "foundation",
         Quality("nnz", "equal", 0.0),
         quick=((30_000,),),
-        full=((100_000,), (1_000_000,)),
+        full=((100_000,), (1_000_000,), (1_000_000, "tumour")),
     ),
     "smoothing": Group(
         "One smoothing step of 10 factors",
@@ -97,14 +97,14 @@ GROUPS: dict[str, Group] = {
         "foundation",
         Quality("modularity", "higher", 0.01),
         quick=((10_000,),),
-        full=((100_000,),),
+        full=((100_000,), (1_000_000, "tumour")),
     ),
     "pipeline": Group(
         "Graph, factors, domains and metrics, against the published form",
         "foundation",
         Quality("ari", "higher", 0.02),
         quick=((1_500,),),
-        full=((20_000,),),
+        full=((20_000,), (100_000,)),
     ),
     "threads": Group(
         "Two threads against one: cells, what is done",
