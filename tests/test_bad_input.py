@@ -274,6 +274,10 @@ def test_not_a_table(run):
         run(pd.DataFrame(np.ones((3, 3))))
 
 
+def test_a_table_named_in_an_anndata(adata):
+    assert_refused(hsnmf, adata, ValueError, "table_key='counts'", "this is an AnnData: leave it out", table_key="counts")
+
+
 # --- options without effect -----------------------------------------------------------------------------------------
 
 IDLE = [

@@ -275,7 +275,7 @@ def check_n_components(n_components: Any, n_obs: int, n_vars: int) -> None:
     if n_components > min(n_obs, n_vars):
         msg = (
             f"`n_components` is {n_components}, more than min(observations, variables in use) = min({n_obs}, {n_vars}). "
-            "Ask for fewer, or use more variables (`mask_var=None` uses all)."
+            "Ask for fewer, or use more variables (`mask_var=None` uses all, as is done without `var['highly_variable']`)."
         )
         raise ValueError(msg)
 

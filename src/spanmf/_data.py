@@ -35,6 +35,9 @@ def get_table(data: AnnData | SpatialData, table_key: str | None = None, *, min_
     elif not (hasattr(data, "obsm") and hasattr(data, "n_vars")):
         msg = f"Expected an AnnData or a SpatialData, not {type(data).__name__}."
         raise TypeError(msg)
+    elif table_key is not None:
+        msg = f"`table_key={table_key!r}` names a table of a SpatialData, and this is an AnnData: leave it out."
+        raise ValueError(msg)
     _checks.check_table(data, min_obs=min_obs)
     return data
 
