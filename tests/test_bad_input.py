@@ -275,7 +275,9 @@ def test_not_a_table(run):
 
 
 def test_a_table_named_in_an_anndata(adata):
-    assert_refused(hsnmf, adata, ValueError, "table_key='counts'", "this is an AnnData: leave it out", table_key="counts")
+    assert_refused(
+        hsnmf, adata, ValueError, "table_key='counts'", "this is an AnnData: leave it out", table_key="counts"
+    )
 
 
 # --- options without effect -----------------------------------------------------------------------------------------
