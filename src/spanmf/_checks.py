@@ -682,7 +682,8 @@ def check_folds(n_folds: int, n_var_folds: int, n_tiles: int, n_obs: int, n_vars
     check_range("n_var_folds", n_var_folds, 2, integer=True)
     check_range("n_tiles", n_tiles, 2, integer=True)
     if n_tiles > n_obs // 2:
-        msg = f"`n_tiles` is {n_tiles}, but {n_obs} observations make at most {n_obs // 2} tiles of two."
+        most_tiles = n_obs // 2
+        msg = f"`n_tiles` is {n_tiles}, but {n_obs} observations make at most {most_tiles} tiles of two: pass `n_tiles={most_tiles}` or less."
         raise ValueError(msg)
     if n_folds > n_tiles:
         msg = f"`n_folds` is {n_folds}, more than the {n_tiles} tiles. Ask for fewer folds, or more tiles with `n_tiles=`."

@@ -80,6 +80,15 @@ def test_points_are_positive_and_differ(X: sp.csr_matrix) -> None:
     assert not np.allclose(found[1], found[2])
 
 
+def test_starts_of_empty_rows_can_be_fitted_to_others(X: sp.csr_matrix) -> None:
+    """Where a table is almost empty the sampled rows may all be."""
+    rows = _ops.as_rows(sp.csr_matrix((300, 60), dtype=np.float32))
+    H = _init.starts(rows, 4, np.random.default_rng(0))
+    fitted = _solver.fit(_ops.as_rows(X), H)
+    assert (fitted.H.max(1) > 0).all()
+    assert fitted.trace[-1] < 0.25 * _ops.squared_norm(_ops.as_rows(X))
+
+
 def test_starts_beat_most_single_starts() -> None:
     """On overlapping programmes, which have several minima, the whole fit from the winner is about the best of ten."""
     rows = _ops.as_rows(sn.datasets.planted_factors(3_000, difficulty="hard", rng=1).X)

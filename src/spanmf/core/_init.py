@@ -111,6 +111,8 @@ def points(U: Array, S: Array, V: Array, n: int, rng: np.random.Generator) -> li
     directions of all space are as near to a minimum.
     """
     k = len(S)
+    if S[0] == 0:  # the sampled rows are empty
+        return [rng.random(V.shape) for _ in range(n)]
     found = [without_zeros(_non_negative(U, S, V)[1])]
     while len(found) < n:
         R = rng.standard_normal((k, k)) * S
