@@ -22,7 +22,7 @@ PANELS = {
 OURS, DASK, PEER, FLOOR = "#0072B2", "#009E73", "#D55E00", "#666666"  # of Okabe and Ito
 SHORT = {
     "scikit-learn cd, nndsvda": "scikit-learn", "squidpy radius 80": "squidpy", "scipy CSR @ W": "scipy",
-    "scipy cKDTree": "scipy cKDTree", "igraph as scanpy calls it": "igraph (scanpy)",
+    "scipy cKDTree": "scipy cKDTree", "igraph as scanpy calls it": "igraph (scanpy)", "spanmf, 50,000 landmarks": "landmarks",
 }  # fmt: skip
 SIZES = (1e3, 1e4, 1e5, 1e6, 1e7)
 N_COLORS = 64  # of the file, to keep it small

@@ -87,7 +87,7 @@ def spread(coords: np.ndarray, density: str) -> np.ndarray:
     return coords * np.sqrt(within / AS_IN_TUMOUR)
 
 
-def graph_peer(peers: list, n: int, density: str = "dense") -> dict:
+def graph_peer(peers: list, n: int, density: str) -> dict:
     import anndata as ad
     import squidpy as sq
 
@@ -96,7 +96,7 @@ def graph_peer(peers: list, n: int, density: str = "dense") -> dict:
     return spent | {"nnz": int(adata.obsp["spatial_connectivities"].nnz), "notes": f"+{spent['rise_gib']:.2f} GiB"}
 
 
-def graph_ours(peers: list, n: int, density: str = "dense") -> dict:
+def graph_ours(peers: list, n: int, density: str) -> dict:
     import anndata as ad
 
     import spanmf as sn
@@ -209,7 +209,7 @@ def judged_labels(A: sp.csr_matrix, labels: np.ndarray, truth: np.ndarray, gamma
     }
 
 
-def leiden_peer(peers: list, n: int, density: str = "dense") -> dict:
+def leiden_peer(peers: list, n: int, density: str) -> dict:
     import anndata as ad
     import scanpy as sc
 
@@ -221,7 +221,7 @@ def leiden_peer(peers: list, n: int, density: str = "dense") -> dict:
     return spent | judged_labels(A, adata.obs["leiden"].astype(int).to_numpy(), truth, 0.4)
 
 
-def leiden_ours(peers: list, n: int, density: str = "dense") -> dict:
+def leiden_ours(peers: list, n: int, density: str) -> dict:
     import networkit  # noqa: F401
 
     from spanmf.core import _leiden
