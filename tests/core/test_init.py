@@ -74,7 +74,7 @@ def test_leading_directions_are_those_of_the_svd(X: sp.csr_matrix) -> None:
 
 def test_points_are_positive_and_differ(X: sp.csr_matrix) -> None:
     u, s, vt = np.linalg.svd(X.toarray().astype(float), full_matrices=False)
-    found = _init.points(u[:, :4], s[:4], vt[:4], 5, np.random.default_rng(0))
+    found = _init.points(u, s, vt, 4, 5, np.random.default_rng(0))
     assert len(found) == 5
     assert all(H.shape == (4, 60) and (H > 0).all() for H in found)
     assert not np.allclose(found[1], found[2])
@@ -120,20 +120,47 @@ def test_small_matrices(shape: tuple[int, int]) -> None:
     assert np.isfinite(H).all()
 
 
-def test_rank_below_the_number_of_components() -> None:
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("doubled", [False, True])
+def test_rank_below_the_number_of_components(seed: int, doubled: bool) -> None:
+    rng = np.random.default_rng(seed)
+    X = (rng.random((3000, 4)) @ rng.random((4, 60))).astype(np.float32)
+    X = np.repeat(np.log1p(rng.poisson(5 * X[:, :8])), 2, axis=1).astype(np.float32) if doubled else X
+    rows = _ops.as_rows(sp.csr_matrix(X))
+    fitted = _solver.fit(rows, _init.starts(rows, 12, rng))
+    assert np.isfinite(fitted.W).all()
+    assert np.isfinite(fitted.H).all()
+    assert fitted.trace[-1] < 0.01 * _ops.squared_norm(rows)
+
+
+def test_fewer_rows_than_components(X: sp.csr_matrix) -> None:
+    assert _init.starts(_ops.as_rows(X[:13]), 18, np.random.default_rng(0)).shape == (18, 60)
+
+
+def test_minima_are_compared_on_rows_of_all_sections(X: sp.csr_matrix) -> None:
+    """Not on the first ones, which may be empty or another tissue."""
+    joined = _ops.as_rows(sp.vstack([sp.csr_matrix((300, 60), dtype=np.float32), X], format="csr"))
     rng = np.random.default_rng(0)
-    rows = _ops.as_rows(sp.csr_matrix(np.outer(rng.random(300), rng.random(50)).astype(np.float32)))
-    H = _init.starts(rows, 3, rng)
-    assert np.isfinite(H).all()
-    fitted = _solver.fit(rows, H)
-    assert fitted.trace[-1] < 1e-4 * _ops.squared_norm(rows)
+    runs = [_init._Run(joined, rng.random((4, 60)), 0.0).advance(1) for _ in range(3)]
+    assert len(_init._minima(runs, joined, gap=10.0)) == 3
+
+
+def test_runs_that_failed_are_left_out(X: sp.csr_matrix) -> None:
+    rows, H = _ops.as_rows(X), np.random.default_rng(0).random((4, 60))
+    failed, good = (_init._Run(rows, H, 0.0).advance(3) for _ in range(2))
+    failed.state.objective = np.nan
+    assert _init._minima([failed, good], rows, gap=1.0) == [good]
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
 def test_the_number_of_threads_does_not_matter() -> None:
     rows = _ops.as_rows(sn.datasets.planted_factors(21_000, difficulty="hard", rng=0).X)
     found = []
-    for n_threads in (1, 2):
-        numba.set_num_threads(n_threads)
-        found.append(_init.starts(rows, 6, np.random.default_rng(0)))
+    before = numba.get_num_threads()
+    try:
+        for n_threads in (1, 2):
+            numba.set_num_threads(n_threads)
+            found.append(_init.starts(rows, 6, np.random.default_rng(0)))
+    finally:
+        numba.set_num_threads(before)
     np.testing.assert_array_equal(found[0], found[1])

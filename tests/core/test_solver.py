@@ -92,6 +92,21 @@ def test_kl_pass_equals_slow_multiplicative_updates(X: sp.csr_matrix) -> None:
     assert stats.log_term == pytest.approx((x * np.log(fit))[x > 0].sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("p", [1, 63, 64, 65, 130])
+def test_h_in_tiles_is_slow_coordinate_descent(p: int) -> None:
+    rng = np.random.default_rng(p)
+    W, H = rng.random((40, 5)), rng.random((p, 5))
+    W[:, 2] = 0  # a component without weights keeps its loadings
+    stats = _ops.Statistics(rng.random((p, 40)) @ W, W.T @ W, W.sum(0))
+    slow = H.copy()
+    C = stats.wtw + 0.2 * np.eye(5) * (np.arange(5) != 2)
+    for _ in range(3):
+        for r in (0, 1, 3, 4):
+            slow[:, r] = np.maximum(slow[:, r] + (stats.xtw[:, r] - 0.3 - slow @ C[:, r]) / C[r, r], 0)
+    stats = _ops.Statistics(stats.xtw, C, stats.w_sum)
+    np.testing.assert_allclose(_solver.hals_h(stats, H, l1=0.3, sweeps=3), slow, atol=1e-12)
+
+
 PENALTIES = [_solver.NO_PENALTY, _solver.Penalty(l1_w=0.2, l1_h=1.0), _solver.Penalty(l2_w=0.5, l2_h=2.0)]
 
 

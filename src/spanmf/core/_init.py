@@ -12,6 +12,7 @@ import numpy as np
 from . import _ops, _sketch, _solver
 from ._blocks import part_in_memory
 from ._ops import Rows
+from ._simd import LANE
 
 Array = np.ndarray
 
@@ -33,7 +34,7 @@ class Level:
 LEVELS = (
     Level(5_000, ((25, 7), (40, 6)), gap=2e-3),
     Level(20_000, ((8, 4),), gap=8e-4),
-    Level(100_000, ((3, 2), (60, 1)), tol=1e-6),
+    Level(100_000, ((3, 1), (60, 1)), tol=1e-6),
 )
 N_STARTS = 12
 SCOUTS = 3  # starts that tell whether the others are needed
@@ -43,6 +44,8 @@ SAME_FIT = 1e-2  # ‖WH − W′H′‖² over ‖WH‖², below which two runs
 COMPARED_ROWS = 256  # for that
 ZERO = 1e-2  # of the mean loading, instead of 0: KL never leaves a zero, and HALS leaves it late
 OVERSAMPLED, POWER_STEPS = 10, 5  # of the singular vectors
+MOST = 100 * LANE  # directions: more lanes numba does not take
+RANK = 1e-5  # of the largest singular value, below which one is rounding
 
 
 def initialise(
@@ -63,14 +66,14 @@ def is_compiled(loss: str, k: int) -> bool:
 
 def warm_up(loss: str, k: int) -> None:
     """Compile what a factorisation of this loss and rank needs, and its starts."""
-    _solver.warm_up(loss, k)
-    _solver.warm_up("frobenius", k)
+    for name in {loss, "frobenius"}:
+        _solver.warm_up(name, k)
     _sketch.warm_up(k, _width(k))
 
 
 def _width(k: int) -> int:
     """Directions through which starts see X."""
-    return 2 * k + OVERSAMPLED
+    return min(2 * k + OVERSAMPLED, MOST)
 
 
 def without_zeros(H: Array) -> Array:
@@ -91,7 +94,7 @@ def starts(
         part = part_in_memory(X, None if n <= level.rows else np.sort(rng.choice(n, level.rows, replace=False)))
         if not candidates:
             U, S, V = _sketch.leading(part, min(_width(k), *part.shape), rng)
-            candidates = points(U[:, :k], S[:k], V[:, :k].T, n_starts, rng)
+            candidates = points(U, S, V.T, k, n_starts, rng)
         field = _sketch.sketch(part, V) if _sketch.pays(part, V.shape[1]) else part
         runs = [_Run(field, H, level.tol) for H in candidates]
         if len(runs) == n_starts > SCOUTS and _agree(runs[:SCOUTS]):
@@ -104,18 +107,20 @@ def starts(
     return candidates[0]
 
 
-def points(U: Array, S: Array, V: Array, n: int, rng: np.random.Generator) -> list[Array]:
+def points(U: Array, S: Array, V: Array, k: int, n: int, rng: np.random.Generator) -> list[Array]:
     """Loadings to start from: those of NNDSVD, then the positive parts of random directions among the singular ones.
 
     NNDSVD's end in the best minimum in two cases of three; random ones in half of them, yet in others, and no random
-    directions of all space are as near to a minimum.
+    directions of all space are as near to a minimum. What the rank of the rows does not reach is random.
     """
-    k = len(S)
-    if S[0] == 0:  # the sampled rows are empty
-        return [rng.random(V.shape) for _ in range(n)]
-    found = [without_zeros(_non_negative(U, S, V)[1])]
+    r = min(k, int(np.count_nonzero(RANK * S[0] < S)))  # none where the sampled rows are empty
+    U, S, V = U[:, :r], S[:r], V[:r]
+    if r == 0:
+        return [rng.random((k, V.shape[1])) for _ in range(n)]
+    first = without_zeros(_non_negative(U, S, V)[1])
+    found = [np.vstack([first, rng.random((k - r, V.shape[1])) * first.mean()])]
     while len(found) < n:
-        R = rng.standard_normal((k, k)) * S
+        R = rng.standard_normal((k, r)) * S
         R[:, 0] = np.abs(R[:, 0]) * np.sign(V[0].sum())  # with the leading one, which has one sign
         H = np.maximum(R @ V, 0)
         norms = np.linalg.norm(H, axis=1, keepdims=True)
@@ -161,15 +166,17 @@ def _agree(runs: list[_Run]) -> bool:
 
 def _minima(runs: list[_Run], X: Rows, gap: float) -> list[_Run]:
     """Of each minimum that runs go to, and that is not more than ``gap`` above the best, the run that is furthest; the best first."""
-    head = X.take(np.arange(min(COMPARED_ROWS, X.shape[0])))
-    runs = sorted(runs, key=_objective)
+    compared = X.take(
+        np.linspace(0, X.shape[0] - 1, min(COMPARED_ROWS, X.shape[0])).astype(np.int64)
+    )  # of all sections
+    runs = sorted((run for run in runs if np.isfinite(run.objective)), key=_objective)
     best = runs[0].objective
     found: list[_Run] = []
     fits: list[tuple[Array, Array]] = []
     for run in runs:
         if run.objective - best > gap * abs(best):
             break
-        fit = _solver.solve_w(head, run.H, max_iter=10), run.H
+        fit = _solver.solve_w(compared, run.H, max_iter=10), run.H
         own = _inner(fit, fit)
         if all(own - 2 * _inner(fit, other) + _inner(other, other) > SAME_FIT * own for other in fits):
             found.append(run)

@@ -24,6 +24,7 @@ from ._smooth import Graph, graph_product, pull, roughness
 Array = np.ndarray
 W_SWEEPS = 4  # inner rounds of HALS on a row of W: four cost hardly more than one
 H_SWEEPS = 4
+NOTHING = 1e-12  # of the largest ‖w‖²: what a component has by rounding, and its loadings are kept
 FEATURES = 64  # whose loadings are updated together, so that they stay in the nearest cache
 EXTRAPOLATION, GROWTH = 0.8, 1.1  # first share of a step of H that is added to it, and how that share grows
 FIRST_SWEEPS = 12  # rounds when W starts from nothing
@@ -231,7 +232,8 @@ class _Frobenius:
 def hals_h(stats: Statistics, H: Array, *, l1: float = 0.0, l2: float = 0.0, sweeps: int = H_SWEEPS) -> Array:
     """Improve H (p × k) by rounds of HALS from ``XᵀW`` and ``WᵀW``; a component without weights keeps its loadings."""
     V, B = _in_tiles(H), _in_tiles(stats.xtw - l1)
-    _hals_tiles(V, B, stats.wtw + l2 * np.eye(H.shape[1]), sweeps)
+    C = stats.wtw + l2 * np.eye(H.shape[1])
+    _hals_features(V, B, C, NOTHING * C.diagonal().max(), sweeps)
     return np.ascontiguousarray(V.transpose(0, 2, 1)).reshape(-1, H.shape[1])[: len(H)]
 
 
@@ -244,7 +246,7 @@ def _in_tiles(M: Array) -> Array:
 
 
 @njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _hals_tiles(V, B, C, sweeps):
+def _hals_features(V, B, C, least, sweeps):
     """HALS on FEATURES features at once, which do not depend on each other: B holds the right-hand sides and becomes the residual B − C V."""
     k = V.shape[1]
     step = np.zeros(FEATURES)
@@ -258,7 +260,7 @@ def _hals_tiles(V, B, C, sweeps):
         for _ in range(sweeps):
             for r in range(k):
                 c = C[r, r]
-                if c > 0:
+                if c > least:
                     for j in range(FEATURES):
                         old = v[r, j]
                         new = max(old + residual[r, j] / c, 0.0)
