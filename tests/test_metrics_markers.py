@@ -106,7 +106,7 @@ def slow_scores(X: np.ndarray, labels: list, markers: list[dict[str, list[int]]]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def same(ours: pd.DataFrame, slow: pd.DataFrame) -> None:
+def assert_same(ours: pd.DataFrame, slow: pd.DataFrame) -> None:
     assert list(ours.index) == list(slow.index)
     np.testing.assert_allclose(ours[slow.columns].to_numpy(float), slow.to_numpy(float), rtol=1e-6, atol=1e-9)
 
@@ -119,7 +119,7 @@ def test_given_markers_equal_slow_reference(adata: ad.AnnData) -> None:
     columns = {c: [adata.var_names.get_loc(g) for g in genes] for c, genes in GIVEN.items()}
     slow = slow_scores(adata.X.toarray(), labels, [columns], np.zeros(600, dtype=int))
     table = sn.metrics.marker_table(adata, "gappy", markers=GIVEN)
-    same(table, slow)
+    assert_same(table, slow)
     assert table["markers"]["2"] == "gene2, gene6, gene10"
     n = slow["n_obs"]
     coherence = sn.metrics.marker_coherence(adata, "gappy", markers=GIVEN)
@@ -143,7 +143,7 @@ def test_found_markers_equal_slow_reference(adata: ad.AnnData, cross_fit: bool) 
         here = known & (folds == (1 - f if cross_fit else 0))  # found in the other half
         markers.append({c: slow_markers(X[here], own[c][here], 4) for c in "0123"})
     slow = slow_scores(X, labels, markers, folds)
-    same(sn.metrics.marker_table(adata, "gappy", n_markers=4, min_cells=20, cross_fit=cross_fit, rng=3), slow)
+    assert_same(sn.metrics.marker_table(adata, "gappy", n_markers=4, min_cells=20, cross_fit=cross_fit, rng=3), slow)
 
 
 def test_containers_and_arrays_agree(adata: ad.AnnData) -> None:

@@ -54,7 +54,7 @@ def never_whole(X):
     return pytest.fail("read whole") if _dask.is_lazy(X) else X
 
 
-def same(a, b, rtol=1e-6):
+def assert_same(a, b, rtol=1e-6):
     """Two results of the same sections, equal but for the rounding of sums."""
     assert changed_slots(a, b) == []
     for slot in ("stl_nmf", "stl_nmf_mrna", "stl_nmf_lower", "stl_nmf_upper"):
@@ -99,7 +99,7 @@ def test_same_as_in_memory(section, reference, case):
     whole, parts = section.copy(), with_lazy(section, ROWS, layer=options.get("layer"))
     for table in (whole, parts):
         sn.tl.stl_nmf(table, reference, **options)
-    same(parts, whole)
+    assert_same(parts, whole)
     assert case != "expected" or whole.uns["stl_nmf"]["likelihood"] == "gaussian"
     assert case != "factors of genes" or whole.uns["stl_nmf"]["platform"]
 
@@ -110,7 +110,7 @@ def test_intervals_of_counting_alone(section, reference):
     whole, parts = section.copy(), with_lazy(section, ROWS)
     for table in (whole, parts):
         sn.tl.stl_nmf(table, frame, interval=0.9, n_genes=90)
-    same(parts, whole)
+    assert_same(parts, whole)
     assert np.isnan(parts.obsm["stl_nmf_lower"].iloc[1]).all()
 
 
@@ -150,7 +150,7 @@ def test_few_spots_are_taken_whole(section, reference, monkeypatch):
     whole, parts = section.copy(), with_lazy(section, ROWS)
     for table in (whole, parts):
         sn.tl.stl_nmf(table, reference)
-    same(parts, whole, rtol=1e-12)
+    assert_same(parts, whole, rtol=1e-12)
 
 
 @EMPTY
@@ -166,9 +166,9 @@ def test_sections_read_lazily(section, reference, store, tmp_path):
     X, parts.X = parts.X, None  # as docs/large_data.md says
     parts = parts.to_memory()
     parts.X = X
-    same(parts, whole)
+    assert_same(parts, whole)
     parts.write_h5ad(tmp_path / "again.h5ad")
-    same(ad.read_h5ad(tmp_path / "again.h5ad"), whole)
+    assert_same(ad.read_h5ad(tmp_path / "again.h5ad"), whole)
 
 
 def test_views_and_copies(section, reference):
@@ -177,7 +177,7 @@ def test_views_and_copies(section, reference):
     before = snapshot(parts)
     with pytest.warns(UserWarning, match="1 of 300 spots"):
         found, expected = (sn.tl.stl_nmf(table, reference, copy=True) for table in (view, whole))
-    same(found, expected)
+    assert_same(found, expected)
     assert changed(before, snapshot(parts)) == []
     assert isinstance(found.X, da.Array)
 
@@ -244,7 +244,7 @@ def test_on_a_cluster(section, reference, client, case):
     whole, parts = section.copy(), with_lazy(section, ROWS)
     for table in (whole, parts):
         sn.tl.stl_nmf(table, reference, **CASES[case])
-    same(parts, whole)
+    assert_same(parts, whole)
 
 
 @EMPTY
@@ -262,7 +262,7 @@ def test_a_dead_worker_changes_nothing(section, reference, client, monkeypatch):
     monkeypatch.setattr(_cluster.Workers, "update", killing)
     sn.tl.stl_nmf(parts, reference)
     assert passes.count(_stl_em.improve) > 2
-    same(parts, whole)
+    assert_same(parts, whole)
     client.wait_for_workers(2)
 
 
@@ -288,7 +288,7 @@ def test_slices_give_what_a_copy_gives(section, reference, monkeypatch, dtype, o
     made = []
     monkeypatch.setattr(_slices.Slice, "load", lambda part, load=_slices.Slice.load: (made.append(part), load(part))[1])
     sn.tl.stl_nmf(again, reference, **options)
-    same(again, first)
+    assert_same(again, first)
     if "likelihood" not in options:  # of least squares the weight of the graph follows from a sum over all spots
         np.testing.assert_array_equal(again.obsm["stl_nmf"], first.obsm["stl_nmf"])
     assert len({part.name for part in made}) > 5

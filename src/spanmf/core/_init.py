@@ -43,7 +43,7 @@ SAME_MINIMUM = 2e-5  # relative difference of the objective below which scouts a
 SAME_FIT = 1e-2  # ‖WH − W′H′‖² over ‖WH‖², below which two runs go to one minimum: 0.03 and more between two
 COMPARED_ROWS = 256  # for that
 ZERO = 1e-2  # of the mean loading, instead of 0: KL never leaves a zero, and HALS leaves it late
-OVERSAMPLED, POWER_STEPS = 10, 5  # of the singular vectors
+OVERSAMPLED = 10  # singular vectors beyond those that are wanted
 MOST = 100 * LANE  # directions: more lanes numba does not take
 RANK = 1e-5  # of the largest singular value, below which one is rounding
 
@@ -199,27 +199,13 @@ def random(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     return np.abs(rng.standard_normal((X.shape[0], k))) * scale, np.abs(rng.standard_normal((k, X.shape[1]))) * scale
 
 
-def singular(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """The k leading singular triplets by subspace iteration (Halko et al. 2011): every step reads X twice and leaves it sparse."""
-    width = min(k + OVERSAMPLED, *X.shape)
-    Q = _ops.product(X, rng.standard_normal((X.shape[1], width)).astype(np.float32))
-    for _ in range(POWER_STEPS):
-        Q = _ops.product(X, _basis(_ops.transposed_product(X, _basis(Q))))
-    Q = _basis(Q)
-    U, S, Vt = np.linalg.svd(_ops.transposed_product(X, Q).T.astype(np.float64), full_matrices=False)
-    return (Q @ U)[:, :k], S[:k], Vt[:k]
-
-
-def _basis(M: Array) -> Array:
-    return np.linalg.qr(M)[0]
-
-
 def nndsvd(X: Any, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Non-negative double SVD (Boutsidis & Gallopoulos 2008) by a randomised SVD that leaves X sparse.
 
     Of every singular pair the positive or the negative parts are taken, whichever carry more.
     """
-    return _non_negative(*singular(X, k, rng))
+    U, S, V = _sketch.leading(X, min(k + OVERSAMPLED, *X.shape), rng)
+    return _non_negative(U[:, :k], S[:k], V[:, :k].T)
 
 
 def _non_negative(U: Array, S: Array, V: Array) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ high by what a factorisation fits outside of V: 0.2–0.4 % with k = 10, q = 30,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -32,8 +33,11 @@ class Sketch:
     shape: tuple[int, int]
 
 
-def leading(X: Rows, q: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """U (n × q), S and V (p × q): about the leading singular triplets, the first of them well (subspace iteration on XᵀX)."""
+def leading(X: Any, q: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """U (n × q), S and V (p × q): about the leading singular triplets, the first of them well.
+
+    Subspace iteration on XᵀX (Halko et al. 2011): every step reads X twice and leaves it sparse.
+    """
     V = rng.standard_normal((X.shape[1], q)).astype(np.float32)
     for _ in range(POWER_STEPS):
         V = np.linalg.qr(_ops.transposed_product(X, _ops.product(X, V)))[0]
